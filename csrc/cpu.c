@@ -1,0 +1,19 @@
+#include "cpu.h"
+
+#if defined(__x86_64__)
+/* The compiler's run time reads cpuid, and xgetbv for what the operating system saves. */
+int pa_cpu_has_avx2(void) {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+int pa_cpu_has_avx512(void) {
+  __builtin_cpu_init();
+  return pa_cpu_has_avx2() && __builtin_cpu_supports("avx512f") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq");
+}
+#else
+int pa_cpu_has_avx2(void) { return 0; }
+int pa_cpu_has_avx512(void) { return 0; }
+#endif

@@ -1,0 +1,84 @@
+/* Rows into lanes and back: packing queries, writing outputs. Squares of LANES x LANES numbers are
+ * transposed in registers; what is no square, or not contiguous, goes number by number. */
+#ifndef PA_PACK_INC_H
+#define PA_PACK_INC_H
+
+#include "kernels.h"
+#include "vec.h"
+
+/* x[i][j] becomes x[j][i]: log2(LANES) perfect shuffles of the list of vectors. */
+PA_INLINE void transpose_square(vf x[LANES]) {
+#pragma GCC unroll 4
+  for (int step = 1; step < LANES; step *= 2) {
+    vf y[LANES];
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES / 2; ++i) {
+      y[2 * i] = vf_zip_low(x[i], x[i + LANES / 2]);
+      y[2 * i + 1] = vf_zip_high(x[i], x[i + LANES / 2]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; ++i) x[i] = y[i];
+  }
+}
+
+static void pack_square(real *to, ptrdiff_t stride, const char *const *rows, ptrdiff_t at,
+                        real scale) {
+  vf x[LANES];
+#pragma GCC unroll 16
+  for (int i = 0; i < LANES; ++i) x[i] = vf_load(rows[i] + at);
+  transpose_square(x);
+#pragma GCC unroll 16
+  for (int i = 0; i < LANES; ++i) vf_store(to + i * stride, x[i] * vf_set1(scale));
+}
+
+static void write_square(char *const *rows, ptrdiff_t at, const real *from, ptrdiff_t stride,
+                         int count, vf factor) {
+  vf x[LANES];
+#pragma GCC unroll 16
+  for (int i = 0; i < LANES; ++i) /* adding +0 turns -0 into +0: see docs/numerics.md */
+    x[i] = vf_fma(vf_load(from + i * stride), factor, vf_set1(0));
+  transpose_square(x);
+  for (int i = 0; i < count; ++i) vf_store(rows[i] + at, x[i]);
+}
+
+static void pack_kernel(void *panel, const char *const *rows, ptrdiff_t col, ptrdiff_t d,
+                        int width, double scale) {
+  const ptrdiff_t stride = (ptrdiff_t)width * LANES;
+  for (int j = 0; j < width; ++j) {
+    real *to = (real *)panel + (ptrdiff_t)j * LANES;
+    const char *const *from = rows + (ptrdiff_t)j * LANES;
+    if (col == (ptrdiff_t)sizeof(real) && d >= LANES) {
+      for (ptrdiff_t k = 0; k < d; k += LANES) {
+        if (k > d - LANES) k = d - LANES; /* the last square overlaps: no tail, no over-read */
+        pack_square(to + k * stride, stride, from, k * col, (real)scale);
+      }
+    } else {
+      for (ptrdiff_t k = 0; k < d; ++k)
+        for (int l = 0; l < LANES; ++l)
+          to[k * stride + l] = *(const real_any *)(from[l] + k * col) * (real)scale;
+    }
+  }
+}
+
+static void write_kernel(char *const *rows, ptrdiff_t col, const void *x, ptrdiff_t d, int width,
+                         int count, const void *factor) {
+  const ptrdiff_t stride = (ptrdiff_t)width * LANES;
+  for (int j = 0; j < width && j * LANES < count; ++j) {
+    const real *from = (const real *)x + (ptrdiff_t)j * LANES;
+    const real *factors = (const real *)factor + (ptrdiff_t)j * LANES;
+    char *const *to = rows + (ptrdiff_t)j * LANES;
+    const int lanes = count - j * LANES < LANES ? count - j * LANES : LANES;
+    if (col == (ptrdiff_t)sizeof(real) && d >= LANES) {
+      for (ptrdiff_t k = 0; k < d; k += LANES) {
+        if (k > d - LANES) k = d - LANES;
+        write_square(to, k * col, from + k * stride, stride, lanes, vf_load(factors));
+      }
+    } else {
+      for (ptrdiff_t k = 0; k < d; ++k)
+        for (int l = 0; l < lanes; ++l)
+          *(real_any *)(to[l] + k * col) = from[k * stride + l] * factors[l] + 0;
+    }
+  }
+}
+
+#endif

@@ -1,0 +1,109 @@
+/* The running softmax over blocks of keys, all lanes vertical: a lane is a query row.
+ * Source of the recurrence: Milakov and Gimelshein 2018, "Online normalizer calculation for
+ * softmax"; scores arrive in units of log2 (pack.inc.h), so that 2**x serves for exp. */
+#ifndef PA_SOFTMAX_INC_H
+#define PA_SOFTMAX_INC_H
+
+#include <math.h>
+
+#include "kernels.h"
+#include "vec_math.h"
+
+static void softmax_kernel(void *scores, int keys, int width, const void *top, pa_state *state,
+                           void *alpha) {
+  for (int j = 0; j < width; ++j) {
+    const ptrdiff_t lane = (ptrdiff_t)j * LANES;
+    real *tops = (real *)state->top + lane, *sums = (real *)state->sum + lane;
+    const vf before = vf_load(tops);
+    const vf after = vf_max(vf_load((const real *)top + lane), before);
+    const vf fade = vf_exp2(before - after);
+    vf sum = vf_set1(0);
+    real *x = (real *)scores + lane;
+#pragma GCC unroll 2
+    for (int key = 0; key < keys; ++key, x += width * LANES) {
+      const vf weight = vf_exp2(vf_load(x) - after);
+      vf_store(x, weight);
+      sum = sum + weight;
+    }
+    vf_store(tops, after);
+    vf_store(sums, vf_fma(fade, vf_load(sums), sum));
+    vf_store((real *)alpha + lane, fade);
+  }
+}
+
+static void hide_kernel(void *x, int keys, int width, const int32_t *first, const int32_t *last,
+                        double fill, void *top) {
+  for (int j = 0; j < width; ++j) {
+    vf from, to; /* small whole numbers: comparing them as `real` is exact */
+    for (int l = 0; l < LANES; ++l) {
+      from[l] = (real)first[j * LANES + l];
+      to[l] = (real)last[j * LANES + l];
+    }
+    vf best = vf_set1(-REAL_MAX);
+    real *at = (real *)x + (ptrdiff_t)j * LANES;
+    for (int key = 0; key < keys; ++key, at += width * LANES) {
+      const vf here = vf_set1((real)key);
+      const vi seen = (vi)(here >= from) & (vi)(here < to);
+      const vf kept = vf_select(seen, vf_load(at), vf_set1((real)fill));
+      vf_store(at, kept);
+      best = vf_max(kept, best);
+    }
+    vf_store((real *)top + (ptrdiff_t)j * LANES, best);
+  }
+}
+
+static void reset_kernel(pa_state *state, ptrdiff_t d, int width) {
+  for (ptrdiff_t i = 0; i < width; ++i) {
+    vf_store((real *)state->top + i * LANES, vf_set1(-REAL_MAX));
+    vf_store((real *)state->sum + i * LANES, vf_set1(0));
+  }
+  for (ptrdiff_t i = 0; i < d * width; ++i) vf_store((real *)state->out + i * LANES, vf_set1(0));
+}
+
+static int finite_kernel(const pa_state *state, ptrdiff_t d, int width) {
+  vf zero = vf_set1(0); /* 0 * x is 0 for finite x, NaN otherwise, and NaN stays */
+  for (ptrdiff_t i = 0; i < d * width; ++i)
+    zero = zero + vf_set1(0) * vf_load((const real *)state->out + i * LANES);
+  for (int l = 0; l < LANES; ++l)
+    if (!(zero[l] == 0)) return 0;
+  return 1;
+}
+
+static void merge_kernel(pa_state *total, const pa_state *part, ptrdiff_t d, int width) {
+  for (int j = 0; j < width; ++j) {
+    const ptrdiff_t lane = (ptrdiff_t)j * LANES;
+    real *top = (real *)total->top + lane, *sum = (real *)total->sum + lane;
+    const vf a = vf_load(top), b = vf_load((const real *)part->top + lane);
+    const vf both = vf_max(a, b);
+    const vf fade_a = vf_exp2(a - both), fade_b = vf_exp2(b - both);
+    vf_store(top, both);
+    vf_store(sum, vf_fma(fade_a, vf_load(sum),
+                         fade_b * vf_load((const real *)part->sum + lane)));
+    for (ptrdiff_t k = 0; k < d; ++k) {
+      real *out = (real *)total->out + k * width * LANES + lane;
+      const vf more = vf_load((const real *)part->out + k * width * LANES + lane);
+      vf_store(out, vf_fma(fade_a, vf_load(out), fade_b * more));
+    }
+  }
+}
+
+static void factors_kernel(const pa_state *state, int width, const unsigned char *empty,
+                           void *factor) {
+  for (int j = 0; j < width; ++j) {
+    vf inverse = vf_set1(1) / vf_load((const real *)state->sum + (ptrdiff_t)j * LANES);
+    for (int l = 0; l < LANES; ++l)
+      if (empty[j * LANES + l]) inverse[l] = 0;
+    vf_store((real *)factor + (ptrdiff_t)j * LANES, inverse);
+  }
+}
+
+static void lse_kernel(const pa_state *state, int width, const unsigned char *empty, void *lse) {
+  const double ln2 = 0.69314718055994530942;
+  for (int lane = 0; lane < width * LANES; ++lane) {
+    const double top = (double)((const real *)state->top)[lane];
+    const double sum = (double)((const real *)state->sum)[lane];
+    ((real *)lse)[lane] = (real)(empty[lane] ? -INFINITY : top * ln2 + log(sum));
+  }
+}
+
+#endif

@@ -1,0 +1,139 @@
+/* The micro-kernel, and the two products made of it.
+ *
+ *   acc[r][lane] = sum over k < steps of  A[r, k] * B[k][lane]
+ *
+ * A is read where it lies, one number at a time, broadcast to all lanes: any byte strides.
+ * B is a packed panel in scratch memory: `width` vectors for every k, 1 <= width <= MAX_WIDTH.
+ * Scores:  A[key, d] = K, B[d][query] = the packed queries.
+ * Values:  A[d, key] = V (the same reading with rows and columns exchanged), B[key][query] = weights.
+ */
+#ifndef PA_TILE_INC_H
+#define PA_TILE_INC_H
+
+#include "kernels.h"
+#include "vec.h"
+
+/* Rows of the tile for each width: as many accumulators as the register file holds beside `width`
+ * panel vectors and one broadcast. 16 registers: 4x3, 6x2, 8x1. 32 registers: 8x3, 12x2, 16x1. */
+#ifndef PA_REGISTERS
+#error "isa/<name>.c must say how many vector registers there are"
+#endif
+#define MAX_WIDTH 3
+#define MAX_ROWS 16
+
+PA_INLINE int tile_rows(int width) {
+#if PA_REGISTERS >= 32
+  return width == 3 ? 8 : width == 2 ? 12 : 16;
+#else
+  return width == 3 ? 4 : width == 2 ? 6 : 8;
+#endif
+}
+
+/* With `guarded`, a lane whose B is -0.0 (sign bit set) keeps its sum untouched, so that it cannot
+ * see what A holds there: 0 * NaN would be NaN. Everything else is the same, in the same order. */
+PA_INLINE void tile_product(const int guarded, const int rows, const int width, const pa_matrix *a,
+                            const real *b, ptrdiff_t steps, vf acc[][MAX_WIDTH]) {
+  const char *at = a->data;
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 3
+    for (int j = 0; j < width; ++j) acc[r][j] = vf_set1(0);
+#pragma GCC unroll 1
+  for (ptrdiff_t k = 0; k < steps; ++k) {
+    vf bk[MAX_WIDTH];
+#pragma GCC unroll 3
+    for (int j = 0; j < width; ++j) bk[j] = vf_load(b + j * LANES);
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+      const vf ark = vf_set1_at(at + r * a->row);
+#pragma GCC unroll 3
+      for (int j = 0; j < width; ++j) {
+        const vf sum = vf_fma(ark, bk[j], acc[r][j]);
+        acc[r][j] = guarded ? vf_select((vi)bk[j] < 0, acc[r][j], sum) : sum;
+      }
+    }
+    at += a->col;
+    b += width * LANES;
+  }
+}
+
+/* Calls tile(rows, width, first row, ...) over `count` rows: full tiles, then what is left in powers
+ * of two. `width` must be a constant where this is expanded. */
+#define FOR_EACH_TILE(tile, width, count, ...)                                         \
+  do {                                                                                 \
+    ptrdiff_t row = 0;                                                                 \
+    for (; row + tile_rows(width) <= (count); row += tile_rows(width))                 \
+      tile(tile_rows(width), width, row, __VA_ARGS__);                                 \
+    if (tile_rows(width) > 8 && row + 8 <= (count)) tile(8, width, row, __VA_ARGS__), row += 8; \
+    if (tile_rows(width) > 4 && row + 4 <= (count)) tile(4, width, row, __VA_ARGS__), row += 4; \
+    if (row + 2 <= (count)) tile(2, width, row, __VA_ARGS__), row += 2;                \
+    if (row + 1 <= (count)) tile(1, width, row, __VA_ARGS__);                          \
+  } while (0)
+
+/* One text for every width: the compiler sees the constant and unrolls. */
+#define FOR_WIDTH(width, call) \
+  switch (width) {             \
+    case 1: call(1); break;    \
+    case 2: call(2); break;    \
+    default: call(3); break;   \
+  }
+
+PA_INLINE void scores_tile(const int rows, const int width, ptrdiff_t row, const pa_matrix *key,
+                           ptrdiff_t d, const real *panel, real *scores, real *top) {
+  const pa_matrix a = {key->data + row * key->row, key->row, key->col};
+  vf acc[MAX_ROWS][MAX_WIDTH];
+  tile_product(0, rows, width, &a, panel, d, acc);
+#pragma GCC unroll 3
+  for (int j = 0; j < width; ++j) {
+    vf best = vf_load(top + j * LANES);
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+      vf_store(scores + ((row + r) * width + j) * LANES, acc[r][j]);
+      best = vf_max(acc[r][j], best); /* a NaN score never becomes the maximum */
+    }
+    vf_store(top + j * LANES, best);
+  }
+}
+
+static void scores_kernel(const pa_matrix *key, int keys, ptrdiff_t d, const void *panel, int width,
+                          void *scores, void *top) {
+  for (int j = 0; j < width; ++j) vf_store((real *)top + j * LANES, vf_set1(-REAL_MAX));
+#define CALL(w) FOR_EACH_TILE(scores_tile, w, keys, key, d, panel, scores, top)
+  FOR_WIDTH(width, CALL)
+#undef CALL
+}
+
+PA_INLINE void values_tile(const int rows, const int width, ptrdiff_t row, const int guarded,
+                           const pa_matrix *value, int keys, const real *weights,
+                           const real *alpha, real *out) {
+  const pa_matrix a = {value->data + row * value->col, value->col, value->row};
+  vf acc[MAX_ROWS][MAX_WIDTH];
+  tile_product(guarded, rows, width, &a, weights, keys, acc);
+#pragma GCC unroll 3
+  for (int j = 0; j < width; ++j) {
+    const vf fade = vf_load(alpha + j * LANES);
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+      real *to = out + ((row + r) * width + j) * LANES;
+      vf_store(to, vf_fma(fade, vf_load(to), acc[r][j]));
+    }
+  }
+}
+
+static void values_kernel(const pa_matrix *value, int keys, ptrdiff_t d, const void *weights,
+                          int width, const void *alpha, void *out) {
+#define CALL(w) FOR_EACH_TILE(values_tile, w, d, 0, value, keys, weights, alpha, out)
+  FOR_WIDTH(width, CALL)
+#undef CALL
+}
+
+static void values_guarded_kernel(const pa_matrix *value, int keys, ptrdiff_t d,
+                                  const void *weights, int width, const void *alpha, void *out) {
+#define CALL(w)                          \
+  for (ptrdiff_t row = 0; row < d; ++row) \
+  values_tile(1, w, row, 1, value, keys, weights, alpha, out)
+  FOR_WIDTH(width, CALL)
+#undef CALL
+}
+
+#endif

@@ -1,0 +1,143 @@
+/* The vector type `vf` and its operations, on the compiler's own vector types.
+ *
+ * One text for every instruction set: isa/<name>.c chooses PA_VEC_BYTES (16, 32, 64) and
+ * PA_REAL_BITS (32, 64); everything else is the compiler's `a + b` on vectors. The few
+ * intrinsics below are there because C has no word for them: a fused multiply-add that is fused
+ * on purpose (the build forbids the compiler to fuse on its own, so that results agree across
+ * compilers), and a maximum with a stated answer for NaN.
+ *
+ * Intrinsics may stand in this file, in cpu.c and in isa/amx.c, nowhere else.
+ */
+#ifndef PA_VEC_H
+#define PA_VEC_H
+
+#include <float.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(PA_SIMDE) /* the same few lines through SIMDe, for machines without the hardware */
+#define SIMDE_ENABLE_NATIVE_ALIASES
+#include <simde/x86/avx512.h>
+#include <simde/x86/fma.h>
+#define PA_HAVE_AVX512 1
+#define PA_HAVE_AVX2_FMA 1
+#elif defined(__x86_64__)
+#include <immintrin.h>
+#if defined(__AVX512F__)
+#define PA_HAVE_AVX512 1
+#endif
+#if defined(__AVX2__) && defined(__FMA__)
+#define PA_HAVE_AVX2_FMA 1
+#endif
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#define PA_HAVE_NEON 1
+#endif
+
+#if PA_REAL_BITS == 32
+typedef float real;
+typedef int32_t real_int;
+#define REAL_MAX FLT_MAX
+#elif PA_REAL_BITS == 64
+typedef double real;
+typedef int64_t real_int;
+#define REAL_MAX DBL_MAX
+#else
+#error "PA_REAL_BITS must be 32 or 64"
+#endif
+
+/* LANES numbers of type `real`. A macro, because the preprocessor chooses shuffles by it. */
+#define LANES (PA_VEC_BYTES * 8 / PA_REAL_BITS)
+
+typedef real vf __attribute__((vector_size(PA_VEC_BYTES)));
+typedef real_int vi __attribute__((vector_size(PA_VEC_BYTES)));
+
+/* What lies at any byte address: users' arrays may be misaligned, and that is no error. */
+typedef real real_any __attribute__((aligned(1), may_alias));
+typedef vf vf_any __attribute__((aligned(1), may_alias));
+
+#define PA_INLINE static inline __attribute__((always_inline))
+
+PA_INLINE vf vf_load(const void *p) { return *(const vf_any *)p; }
+PA_INLINE void vf_store(void *p, vf x) { *(vf_any *)p = x; }
+
+PA_INLINE vf vf_set1(real x) {
+#if LANES == 2
+  return (vf){x, x};
+#elif LANES == 4
+  return (vf){x, x, x, x};
+#elif LANES == 8
+  return (vf){x, x, x, x, x, x, x, x};
+#elif LANES == 16
+  return (vf){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+#else
+#error "no vf_set1 for this number of lanes"
+#endif
+}
+
+PA_INLINE vf vf_set1_at(const char *p) { return vf_set1(*(const real_any *)p); }
+
+/* mask lanes are all ones or all zeros */
+PA_INLINE vf vf_select(vi mask, vf yes, vf no) {
+  return (vf)((mask & (vi)yes) | (~mask & (vi)no));
+}
+
+/* a * b + c, rounded once where the hardware can; twice in the plain build, which has no FMA */
+PA_INLINE vf vf_fma(vf a, vf b, vf c) {
+#if PA_VEC_BYTES == 64 && PA_REAL_BITS == 32 && defined(PA_HAVE_AVX512)
+  return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif PA_VEC_BYTES == 64 && PA_REAL_BITS == 64 && defined(PA_HAVE_AVX512)
+  return (vf)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif PA_VEC_BYTES == 32 && PA_REAL_BITS == 32 && defined(PA_HAVE_AVX2_FMA)
+  return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif PA_VEC_BYTES == 32 && PA_REAL_BITS == 64 && defined(PA_HAVE_AVX2_FMA)
+  return (vf)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#elif PA_VEC_BYTES == 16 && PA_REAL_BITS == 32 && defined(PA_HAVE_NEON)
+  return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#elif PA_VEC_BYTES == 16 && PA_REAL_BITS == 64 && defined(PA_HAVE_NEON)
+  return (vf)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+#else
+  return a * b + c;
+#endif
+}
+
+/* a > b ? a : b, hence b wherever either is NaN: the second operand decides what NaN does. */
+PA_INLINE vf vf_max(vf a, vf b) {
+#if PA_VEC_BYTES == 64 && PA_REAL_BITS == 32 && defined(PA_HAVE_AVX512)
+  return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif PA_VEC_BYTES == 64 && PA_REAL_BITS == 64 && defined(PA_HAVE_AVX512)
+  return (vf)_mm512_max_pd((__m512d)a, (__m512d)b);
+#elif PA_VEC_BYTES == 32 && PA_REAL_BITS == 32 && defined(PA_HAVE_AVX2_FMA)
+  return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#elif PA_VEC_BYTES == 32 && PA_REAL_BITS == 64 && defined(PA_HAVE_AVX2_FMA)
+  return (vf)_mm256_max_pd((__m256d)a, (__m256d)b);
+#else
+  return vf_select((vi)(a > b), a, b);
+#endif
+}
+
+/* Interleave the low (high) halves: zip_low(a, b) = a0 b0 a1 b1 ... */
+#if LANES == 2
+#define PA_ZIP_LOW 0, 2
+#define PA_ZIP_HIGH 1, 3
+#elif LANES == 4
+#define PA_ZIP_LOW 0, 4, 1, 5
+#define PA_ZIP_HIGH 2, 6, 3, 7
+#elif LANES == 8
+#define PA_ZIP_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define PA_ZIP_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#elif LANES == 16
+#define PA_ZIP_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define PA_ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#endif
+
+#if defined(__clang__) || __GNUC__ >= 12
+#define PA_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define PA_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vi){__VA_ARGS__})
+#endif
+
+PA_INLINE vf vf_zip_low(vf a, vf b) { return PA_SHUFFLE(a, b, PA_ZIP_LOW); }
+PA_INLINE vf vf_zip_high(vf a, vf b) { return PA_SHUFFLE(a, b, PA_ZIP_HIGH); }
+
+#endif

@@ -1,0 +1,54 @@
+#include "dispatch.h"
+#include "parallel.h"
+#include "scratch.h"
+
+/* Enough tasks that every worker has one, and work enough that all are woken. */
+static const double MUCH_WORK = 1e9;
+
+typedef struct probe {
+  const pa_kernels *kernels;
+  int64_t rounds;
+  const char *data;
+  size_t piece;
+  double *results;
+} probe;
+
+static void fma_task(void *data, int64_t task, int worker) {
+  (void)worker;
+  probe *p = data;
+  p->results[task] = p->kernels->burn(p->rounds);
+}
+
+static void read_task(void *data, int64_t task, int worker) {
+  (void)worker;
+  probe *p = data;
+  p->results[task] = p->kernels->read(p->data + (size_t)task * p->piece, p->piece);
+}
+
+static double run(probe *p, pa_team *team, int64_t tasks, pa_task task) {
+  double sum = -1;
+  p->results = pa_scratch_take((size_t)tasks * sizeof *p->results);
+  if (p->results) {
+    pa_team_run(team, tasks, task, p);
+    sum = 0;
+    for (int64_t i = 0; i < tasks; ++i) sum += p->results[i];
+    pa_scratch_give(p->results);
+  }
+  pa_team_end(team);
+  return sum;
+}
+
+double pa_probe_fma(pa_type type, int64_t rounds) {
+  probe p = {.kernels = pa_dispatch(type), .rounds = rounds};
+  pa_team team;
+  pa_team_begin(&team, pa_threads_get(), MUCH_WORK, NULL);
+  return run(&p, &team, team.workers, fma_task);
+}
+
+double pa_probe_read(const char *data, size_t bytes) {
+  enum { pieces = 256 };
+  probe p = {.kernels = pa_dispatch(PA_FLOAT64), .data = data, .piece = bytes / pieces};
+  pa_team team;
+  pa_team_begin(&team, pieces, MUCH_WORK, NULL);
+  return run(&p, &team, pieces, read_task);
+}
