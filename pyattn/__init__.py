@@ -1,0 +1,25 @@
+"""Exact multi-head attention on CPUs. NumPy arrays in, NumPy arrays out.
+
+>>> import numpy as np, pyattn
+>>> x = np.random.default_rng(0).standard_normal((2, 4, 10, 16), dtype=np.float32)
+>>> pyattn.attention(x, x, x).shape
+(2, 4, 10, 16)
+"""
+
+from pyattn import reference
+from pyattn.attention import attention, attention_weights, merge_attention
+from pyattn.runtime import get_isa, get_num_threads, set_isa, set_num_threads, show_config
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "attention",
+    "attention_weights",
+    "get_isa",
+    "get_num_threads",
+    "merge_attention",
+    "reference",
+    "set_isa",
+    "set_num_threads",
+    "show_config",
+]

@@ -1,0 +1,249 @@
+"""Turns wrong arguments into good messages; the only place that words them.
+
+Kinds and dtypes raise `TypeError`, shapes and ranges `ValueError`, what is planned but not there
+`NotImplementedError`. A message names the function, the argument, the shapes met and the rule.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+LAYOUTS = ("bhld", "blhd")
+
+
+def float_arrays(function: str, names: Sequence[str], given: Sequence[Any]) -> list[np.ndarray]:
+    """`given` as arrays of one dtype, float32 or float64, in native byte order."""
+    arrays = [
+        x
+        if type(x) is np.ndarray and (x.dtype is FLOAT32 or x.dtype is FLOAT64)
+        else _float_array(function, name, x)
+        for name, x in zip(names, given)  # noqa: B905 (equally long, and this is a hot path)
+    ]
+    first = arrays[0].dtype
+    for a in arrays:
+        if a.dtype is not first and a.dtype != first:
+            met = ", ".join(f"{name} {a.dtype}" for name, a in zip(names, arrays, strict=True))
+            raise TypeError(f"{function}: {_and(names)} must have the same dtype: {met}")
+    return arrays
+
+
+def _float_array(function: str, name: str, x: Any) -> np.ndarray:
+    """A copy only if the byte order was foreign."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(
+            f"{function}: {name} is a masked array; its mask would be ignored. "
+            "Fill it (x.filled(0)) and hide keys with key_lengths"
+        )
+    a = np.asarray(x)
+    if not a.dtype.isnative:
+        a = a.astype(a.dtype.newbyteorder("="))
+    if a.dtype == FLOAT32 or a.dtype == FLOAT64:
+        return a
+    if a.dtype == np.float16 or a.dtype.name == "bfloat16":
+        raise NotImplementedError(
+            f"{function}: {name} is {a.dtype}; half precision is not supported yet: "
+            f"use {name}.astype(numpy.float32)"
+        )
+    raise TypeError(
+        f"{function}: {name} must be float32 or float64, got {a.dtype}: "
+        f"use {name}.astype(numpy.float32)"
+    )
+
+
+def layout(function: str, value: Any) -> None:
+    if value not in LAYOUTS:
+        raise ValueError(
+            f"{function}: layout must be 'bhld' (..., heads, length, size) or "
+            f"'blhd' (..., length, heads, size), got {value!r}"
+        )
+
+
+def two_axes(function: str, names: Sequence[str], arrays: Sequence[np.ndarray]) -> bool:
+    """Whether all arrays have just 2 axes; fewer are refused."""
+    ndims = [a.ndim for a in arrays]
+    if min(ndims) < 2:
+        i = ndims.index(min(ndims))
+        raise ValueError(
+            f"{function}: {names[i]} needs at least 2 axes (length, size), got {arrays[i].shape}"
+        )
+    return max(ndims) == 2
+
+
+def attention_shapes(
+    function: str,
+    names: Sequence[str],
+    given: Sequence[np.ndarray],
+    shapes: Sequence[tuple[int, ...]],
+    layout: str,
+) -> tuple[tuple[int, ...], bool]:
+    """Refuse what does not fit together; return the common leading extents, and whether some array
+    must be broadcast to them.
+
+    `names` are query, key and perhaps value; `given` the user's arrays, for the message;
+    `shapes` theirs as (..., heads, length, size) with at least 3 axes.
+    """
+    query, key = shapes[0], shapes[1]
+    if query[-1] != key[-1]:
+        _mismatch(function, names[:2], given[:2], "head size", -1, layout)
+    if len(shapes) > 2:
+        value = shapes[2]
+        if value[-2] != key[-2]:
+            _mismatch(function, names[1:], given[1:], "length", -2, layout)
+        if value[-3] != key[-3]:
+            _mismatch(function, names[1:], given[1:], "number of heads", -3, layout)
+    heads, kv_heads = query[-3], key[-3]
+    if heads and (not kv_heads or heads % kv_heads):
+        raise ValueError(
+            f"{function}: {heads} query heads cannot be grouped over {kv_heads} key/value heads "
+            f"(need H % Hkv == 0): query {given[0].shape}, key {given[1].shape}"
+        )
+    leading = query[:-3]
+    if key[:-3] == leading and (len(shapes) == 2 or shapes[2][:-3] == leading):
+        return leading, False
+    try:
+        return np.broadcast_shapes(*(shape[:-3] for shape in shapes)), True
+    except ValueError:
+        met = ", ".join(f"{name} {a.shape}" for name, a in zip(names, given, strict=True))
+        raise ValueError(f"{function}: leading axes do not broadcast: {met}") from None
+
+
+def scale(function: str, value: Any, head_size: int, dtype: np.dtype) -> float:
+    """The scale as a float; None is ``head_size ** -0.5``."""
+    if value is None:
+        return head_size**-0.5 if head_size else 1.0
+    number = _real(function, "scale", value)
+    if not math.isfinite(number):
+        raise ValueError(f"{function}: scale must be finite, got {number}")
+    # In the kernel scores are in units of log2: see docs/numerics.md.
+    if abs(number) * 1.4427 > float(np.finfo(dtype).max):
+        raise ValueError(f"{function}: scale {number} is too large for {dtype}")
+    return number
+
+
+def flag(function: str, name: str, value: Any) -> bool:
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise TypeError(f"{function}: {name} must be True or False, got {type(value).__name__}")
+
+
+def per_batch(
+    function: str, name: str, value: Any, leading: tuple[int, ...], low: int | None, high: int | None
+) -> np.ndarray | None:
+    """Whole numbers, one per batch element, as a fresh C-contiguous int64 array; None is None."""
+    if value is None:
+        return None
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{function}: {name} must not be a masked array")
+    a = np.asarray(value)
+    if a.dtype.kind not in "iu":
+        raise TypeError(f"{function}: {name} must be integers, got {a.dtype}")
+    try:
+        spread = np.broadcast_to(a, leading)
+    except ValueError:
+        raise ValueError(
+            f"{function}: {name} {a.shape} does not broadcast to the batch {leading}"
+        ) from None
+    # In the array's own type: a cast first could turn a large number into a legal one.
+    bounds = np.iinfo(np.int64)
+    low, high = bounds.min // 4 if low is None else low, bounds.max // 4 if high is None else high
+    outside = np.argwhere((spread < low) | (spread > high))
+    if len(outside):
+        at = tuple(int(i) for i in outside[0])
+        where = f"{name}{list(at)}" if at else name
+        raise ValueError(f"{function}: {where} = {spread[at]} is outside [{low}, {high}]")
+    return np.array(spread, dtype=np.int64, order="C")
+
+
+def out(function: str, array: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{function}: out must be a NumPy array, got {type(array).__name__}")
+    if array.shape != shape:
+        raise ValueError(f"{function}: out must have shape {shape}, got {array.shape}")
+    if array.dtype != dtype or not array.dtype.isnative:
+        raise ValueError(f"{function}: out must have dtype {dtype}, got {array.dtype}")
+    if not array.flags.writeable:
+        raise ValueError(f"{function}: out is read-only")
+    if overlaps_itself(array):
+        raise ValueError(
+            f"{function}: out overlaps itself: shape {array.shape}, strides {array.strides}"
+        )
+
+
+def overlaps_itself(array: np.ndarray) -> bool:
+    """Whether two elements may share memory: each axis must step over all that finer axes span."""
+    span = array.itemsize
+    steps = sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1)
+    for step, extent in steps:
+        if step < span:
+            return True
+        span += step * (extent - 1)
+    return False
+
+
+def parts(function: str, outs: Sequence[Any], lses: Sequence[Any]) -> None:
+    if len(outs) != len(lses):
+        raise ValueError(f"{function}: {len(outs)} outs but {len(lses)} lses")
+    if not outs:
+        raise ValueError(f"{function}: at least one part is needed")
+
+
+def merge_shapes(function: str, outs: Sequence[np.ndarray], lses: Sequence[np.ndarray]) -> None:
+    for i, (o, lse) in enumerate(zip(outs, lses, strict=True)):
+        if o.shape != outs[0].shape:
+            raise ValueError(
+                f"{function}: all outs must have the same shape: "
+                f"outs[0] {outs[0].shape}, outs[{i}] {o.shape}"
+            )
+        if o.ndim < 1 or lse.shape != o.shape[:-1]:
+            raise ValueError(
+                f"{function}: lses[{i}] must have the shape of outs[{i}] without its last axis: "
+                f"out {o.shape}, lse {lse.shape}"
+            )
+
+
+def _real(function: str, name: str, value: Any) -> float:
+    if isinstance(value, (bool, np.bool_, str, bytes)):
+        raise TypeError(f"{function}: {name} must be a real number, got {type(value).__name__}")
+    try:
+        return float(operator.index(value))
+    except TypeError:
+        pass
+    except OverflowError:
+        raise ValueError(f"{function}: {name} is too large for a float") from None
+    if isinstance(value, (float, np.floating)) or (
+        isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind == "f"
+    ):
+        return float(value)
+    raise TypeError(f"{function}: {name} must be a real number, got {type(value).__name__}")
+
+
+def _mismatch(
+    function: str,
+    names: Sequence[str],
+    given: Sequence[np.ndarray],
+    what: str,
+    axis: int,
+    layout: str,
+) -> NoReturn:
+    """`axis` is that of the heads-first order; people are told that of their own."""
+
+    def extent(a: np.ndarray) -> int:
+        return a.shape[own] if a.ndim >= 3 else (1, *a.shape)[axis]
+
+    own = {-1: -1, -2: -3, -3: -2}[axis] if layout == "blhd" else axis
+    (a, b), (x, y) = names, given
+    raise ValueError(
+        f"{function}: {a} and {b} must have the same {what} (axis {own}): "
+        f"{a} {x.shape} has {extent(x)}, {b} {y.shape} has {extent(y)}"
+    )
+
+
+def _and(names: Sequence[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
