@@ -24,18 +24,9 @@
 #include <omp.h>
 #endif
 
-enum {
-  POLL_EVERY_NS = 30 * 1000 * 1000,
-  SPIN_NS = 1000 * 1000, /* how long worker 0 waits awake for the others */
-  NAP_NS = 200 * 1000,
-};
-
-/* Below this a second thread costs more than it brings: waking one takes some microseconds. */
-static const double WORK_FOR_TWO = 0.3e6;
+enum { POLL_EVERY_NS = 30 * 1000 * 1000 };
 
 static atomic_int threads_wanted = 1;
-static atomic_int team_busy = 0;
-static atomic_int forked_after_team = 0;
 
 static int64_t now_ns(void) {
   struct timespec t;
@@ -60,6 +51,17 @@ int pa_team_cancelled(pa_team *team, int worker) {
 void pa_threads_set(int threads) { atomic_store(&threads_wanted, threads); }
 
 #if defined(_OPENMP)
+
+enum {
+  SPIN_NS = 1000 * 1000, /* how long worker 0 waits awake for the others */
+  NAP_NS = 200 * 1000,
+};
+
+/* Below this a second thread costs more than it brings: waking one takes some microseconds. */
+static const double WORK_FOR_TWO = 0.3e6;
+
+static atomic_int team_busy = 0;
+static atomic_int forked_after_team = 0;
 
 static void after_fork_in_child(void) {
   atomic_store(&forked_after_team, 1);
