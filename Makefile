@@ -4,8 +4,8 @@ CC ?= cc
 BUILD := build/c
 
 WARN := -Wall -Wextra -Wconversion -Wvla -Wmissing-prototypes -Werror
-CFLAGS_C := -std=c11 -g -ffp-contract=off -fno-math-errno $(WARN)
-TEST_CFLAGS := -std=c11 -g -O1 -Wall -Wextra -Icsrc
+CFLAGS_C := -std=c11 -g -pthread -ffp-contract=off -fno-math-errno $(WARN)
+TEST_CFLAGS := -std=c11 -g -O1 -pthread -Wall -Wextra -Icsrc
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 DRIVERS := $(wildcard csrc/*.c)
 HEADERS := $(wildcard csrc/*.h csrc/kernels/*)
@@ -13,7 +13,7 @@ TESTS := test_kernels test_attention
 AVX2 := -mavx2 -mfma
 AVX512 := -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma -mprefer-vector-width=512
 
-.PHONY: help build test stress check-c check-emulated check-asm bench lint clean
+.PHONY: help build test stress check-c check-threads check-emulated check-asm bench lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -50,18 +50,21 @@ define build_and_run
 	  $(5) $(BUILD)/$(1)/$$t.run $(THOROUGH) || exit 1; done
 endef
 
-check-c: $(HEADERS) ## C tests with AddressSanitizer and UndefinedBehaviorSanitizer, OpenMP and serial
+check-c: $(HEADERS) ## C tests with AddressSanitizer and UndefinedBehaviorSanitizer, and optimised
 ifeq ($(shell uname -m),x86_64)
 	$(call build_and_run,asan,$(CC),-O1 $(SANITIZE),generic avx2 avx512,,$(AVX2),$(AVX512))
-	$(call build_and_run,openmp,$(CC),-O3 -fopenmp -Wstack-usage=16384,generic avx2 avx512,,$(AVX2),$(AVX512))
+	$(call build_and_run,plain,$(CC),-O3 -Wstack-usage=16384,generic avx2 avx512,,$(AVX2),$(AVX512))
 else
 	$(call build_and_run,asan,$(CC),-O1 $(SANITIZE),generic neon,,,)
-	$(call build_and_run,openmp,$(CC),-O3 -fopenmp -Wstack-usage=16384,generic neon,,,)
+	$(call build_and_run,plain,$(CC),-O3 -Wstack-usage=16384,generic neon,,,)
 endif
+
+check-threads: $(HEADERS) ## C tests with ThreadSanitizer
+	$(call build_and_run,tsan,$(CC),-O2 -fsanitize=thread,generic avx2 avx512,,$(AVX2),$(AVX512))
 
 # Needs libsimde-dev, gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user (Debian's names).
 check-emulated: ## AVX-512 and AVX2 as plain vectors and through SIMDe; NEON under qemu
-	$(call build_and_run,plain,$(CC),-O2 -Wno-psabi -DPA_EMULATED,generic avx2 avx512,,,)
+	$(call build_and_run,vectors,$(CC),-O2 -Wno-psabi -DPA_EMULATED,generic avx2 avx512,,,)
 	$(call build_and_run,simde,$(CC),-O2 -Wno-psabi -DPA_EMULATED -DPA_SIMDE,generic avx2 avx512,,,)
 	$(call build_and_run,neon,aarch64-linux-gnu-gcc -static,-O2,generic neon,qemu-aarch64,,)
 

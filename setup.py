@@ -4,14 +4,10 @@ Every instruction set has flags of its own (``libraries=[(name, {..., "cflags": 
 kernel files see them, so that no function compiled for a newer processor can be picked by the linker
 for everybody. Nothing here is chosen for the machine that builds: a wheel runs anywhere.
 
-Environment: PYATTN_OPENMP=0 builds without threads; CFLAGS is honoured as usual.
+Environment: CC and CFLAGS are honoured as usual.
 """
 
-import os
 import platform
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import numpy
@@ -21,7 +17,7 @@ from setuptools import Extension, setup
 MACHINE = platform.machine().lower()
 # -ffp-contract=off: multiply-adds are fused where the source says so and nowhere else.
 # Never -ffast-math or a part of it: NaN, infinities and denormals mean something here.
-CFLAGS = ["-std=c11", "-O3", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
+CFLAGS = ["-std=c11", "-O3", "-fPIC", "-pthread", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
 ISA_FLAGS = {
     "x86_64": {
         "generic": [],
@@ -36,31 +32,12 @@ ISA_FLAGS["arm64"] = ISA_FLAGS["aarch64"]
 HEADERS = sorted(str(p) for p in Path("csrc").rglob("*") if p.suffix in {".h", ".inc"})
 
 
-def openmp_flags() -> list[str]:
-    """What makes the compiler speak OpenMP, or nothing if it does not."""
-    if os.environ.get("PYATTN_OPENMP") == "0":
-        return []
-    compiler = os.environ.get("CC", "cc").split()
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "probe.c")
-        source.write_text("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n")
-        command = [*compiler, "-fopenmp", str(source), "-o", str(Path(folder, "probe"))]
-        try:
-            found = subprocess.run(command, capture_output=True, check=False).returncode == 0
-        except OSError:
-            found = False
-    if not found:
-        print("pyattn: no OpenMP with this compiler: building for one thread", file=sys.stderr)
-    return ["-fopenmp"] if found else []
-
-
 def library(name: str, sources: list[Path], cflags: list[str]) -> tuple[str, dict]:
     files = [str(p) for p in sorted(sources)]
     return name, {"sources": files, "cflags": CFLAGS + cflags, "obj_deps": {"": HEADERS}}
 
 
-openmp = openmp_flags()
-libraries = [library("pyattn_drivers", list(Path("csrc").glob("*.c")), openmp)]
+libraries = [library("pyattn_drivers", list(Path("csrc").glob("*.c")), [])]
 libraries += [
     library(f"pyattn_{isa}", list(Path("csrc/isa").glob(f"{isa}_*.c")), flags)
     for isa, flags in ISA_FLAGS.get(MACHINE, {"generic": []}).items()
@@ -73,7 +50,7 @@ core = Extension(
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
     depends=HEADERS,
     # The libraries come from build_clib, in this order; drivers first, since they name the tables.
-    extra_link_args=[*openmp, "-lm"],
+    extra_link_args=["-pthread", "-lm"],
 )
 
 setup(libraries=libraries, ext_modules=cythonize([core], build_dir="build"))

@@ -1,4 +1,4 @@
-/* Threads. The only file that knows OpenMP; everything else sees tasks 0..n-1 and workers 0..w-1. */
+/* Threads. The only file that knows any; everything else sees tasks 0..n-1 and workers 0..w-1. */
 #ifndef PA_PARALLEL_H
 #define PA_PARALLEL_H
 

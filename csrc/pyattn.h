@@ -63,8 +63,7 @@ const char *pa_isa_name(void);
 int pa_isa_select(const char *name); /* 0, or -1 if unknown here or not runnable */
 
 void pa_threads_set(int threads);
-int pa_threads_get(void);    /* what the next call may use: 1 in a forked child, see parallel.c */
-int pa_threads_openmp(void); /* the OpenMP version (yyyymm) it was built with; 0: serial build */
+int pa_threads_get(void); /* what the next call may use */
 
 /* Measuring sticks for the benchmark, on pa_threads_get() threads. Returns the floating-point
  * operations made (-1: no memory) by `rounds` rounds of FMAs in registers on every thread; the sum

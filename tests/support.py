@@ -65,7 +65,9 @@ def assert_same_bits(got, expected):
     assert got.dtype == expected.dtype
     assert got.shape == expected.shape
     differ = bits(got) != bits(expected)
-    assert not differ.any(), f"{differ.sum()} of {differ.size} differ, first {np.argwhere(differ)[0]}"
+    assert not differ.any(), (
+        f"{differ.sum()} of {differ.size} differ, first {np.argwhere(differ)[0]}"
+    )
 
 
 def python(code, *arguments, timeout=60, status=0, before=None, **environment):

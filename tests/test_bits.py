@@ -1,0 +1,327 @@
+"""The same bits, however the arrays lie in memory, whoever computes, and whatever else there is."""
+
+import numpy as np
+import pytest
+from support import FLOATS, OPTIONS, STRESS, assert_same_bits, of_batch, operands
+
+import pyattn
+
+# batch, heads, kv_heads, queries, keys, d, dv: few long units (chunks in waves), many units,
+# groups that share panels, and sizes that are no multiple of anything.
+SHAPES = [
+    (1, 1, 1, 1, 2600, 32, 32),
+    (2, 2, 1, 70, 1100, 17, 33),
+    (3, 30, 30, 5, 130, 8, 8),
+    (2, 6, 2, 129, 129, 19, 5),
+]
+
+
+def attend(arrays, options, **more):
+    return pyattn.attention(*arrays, return_lse=True, **options, **more)
+
+
+@pytest.fixture(params=SHAPES, ids=str)
+def arrays(request, rng):
+    batch, heads, kv_heads, queries, keys, d, dv = request.param
+    return operands(rng, batch, heads, queries, keys, d, dv, kv_heads)
+
+
+@pytest.fixture(params=OPTIONS)
+def options(request, arrays):
+    batch, _, queries, _ = arrays[0].shape
+    return OPTIONS[request.param](batch, queries, arrays[1].shape[-2])
+
+
+def test_threads(isa, threads, arrays, options):
+    before = pyattn.get_num_threads()
+    got = attend(arrays, options), pyattn.attention_weights(*arrays[:2], **options)
+    pyattn.set_num_threads(1)
+    expected = attend(arrays, options), pyattn.attention_weights(*arrays[:2], **options)
+    pyattn.set_num_threads(before)
+    assert_same_bits(got[0], expected[0])
+    assert_same_bits(got[1], expected[1])
+
+
+def test_run_after_run(isa, arrays, options):
+    expected = attend(arrays, options)
+    for _ in range(100 if STRESS else 5):
+        assert_same_bits(attend(arrays, options), expected)
+
+
+def shifted(a, by):
+    """The same array, `by` bytes past a 64-byte boundary."""
+    raw = np.zeros(a.nbytes + 256, np.uint8)
+    start = -raw.ctypes.data % 64 + by
+    moved = raw[start : start + a.nbytes].view(a.dtype).reshape(a.shape)
+    moved[...] = a
+    return moved
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_addresses(isa, dtype, rng):
+    q, k, v = operands(rng, 2, 2, 20, 70, d=19, dv=33, dtype=dtype)
+    expected = attend((q, k, v), {"causal": True})
+    size = np.dtype(dtype).itemsize
+    for by in (*range(8), *(n * size for n in range(16))):
+        moved = [shifted(a, by) for a in (q, k, v)]
+        assert_same_bits(attend(moved, {"causal": True}), expected)
+        for i, a in enumerate(moved):  # each alone: relative alignment must not matter either
+            one = [q, k, v]
+            one[i] = a
+            assert_same_bits(attend(one, {"causal": True}), expected)
+        out = shifted(expected[0], by)
+        out[...] = np.nan
+        assert_same_bits(attend((q, k, v), {"causal": True}, out=out), expected)
+
+
+def strided(a, steps):
+    """The same values, every `steps`-th element of a larger array."""
+    large = np.full([n * s for n, s in zip(a.shape, steps, strict=True)], np.nan, a.dtype)
+    view = large[tuple(slice(None, None, s) for s in steps)]
+    view[...] = a
+    return view
+
+
+def field(a):
+    """A field of a structured array: strides that are no multiple of the item size."""
+    record = np.zeros(a.shape, np.dtype([("pad", "u1"), ("x", a.dtype), ("more", "u2")]))
+    record["x"] = a
+    return record["x"]
+
+
+def read_only(a):
+    a = a.copy()
+    a.flags.writeable = False
+    return a
+
+
+def mapped(a, path):
+    a.tofile(path)
+    return np.memmap(path, a.dtype, "r", shape=a.shape)
+
+
+class Wrapped:
+    """What another library's array looks like."""
+
+    def __init__(self, a):
+        self.a = a
+
+    def __array__(self, dtype=None, copy=None):
+        return self.a
+
+
+LAYOUTS = {
+    "Fortran": np.asfortranarray,
+    "reversed": lambda a: a[::-1, ::-1, ::-1, ::-1].copy()[::-1, ::-1, ::-1, ::-1],
+    "reversed rows": lambda a: a[:, :, ::-1].copy()[:, :, ::-1],
+    "reversed columns": lambda a: a[..., ::-1].copy()[..., ::-1],
+    "every third column": lambda a: strided(a, (1, 1, 1, 3)),
+    "every second row": lambda a: strided(a, (1, 1, 2, 1)),
+    "every second of all": lambda a: strided(a, (2, 2, 2, 2)),
+    "length first": lambda a: a.transpose(2, 0, 1, 3).copy().transpose(1, 2, 0, 3),
+    "size before length": lambda a: a.swapaxes(2, 3).copy().swapaxes(2, 3),
+    "middle of a wider array": lambda a: np.pad(a, ((1, 1), (2, 1), (3, 0), (1, 2)))[
+        1:-1, 2:-1, 3:, 1:-2
+    ],
+    "field of records": field,
+    "read-only": read_only,
+    "big endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+    "little endian": lambda a: a.astype(a.dtype.newbyteorder("<")),
+    "subclass": lambda a: a.view(type("Sub", (np.ndarray,), {})),
+    "other library": Wrapped,
+    "nested lists": lambda a: a.tolist() if a.dtype == np.float64 else a,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_layouts(isa, layout, dtype, rng):
+    arrays = operands(rng, 2, 4, 21, 70, d=18, dv=35, kv_heads=2, dtype=dtype)
+    expected = attend(arrays, {"causal": True})
+    changed = [LAYOUTS[layout](a) for a in arrays]
+    assert_same_bits(attend(changed, {"causal": True}), expected)
+    weights = pyattn.attention_weights(*changed[:2])
+    assert_same_bits(weights, pyattn.attention_weights(*arrays[:2]))
+    for i in range(3):
+        mixed = [*arrays[:i], changed[i], *arrays[i + 1 :]]
+        assert_same_bits(attend(mixed, {"causal": True}), expected)
+
+
+def test_memory_mapped_file(isa, tmp_path, rng):
+    arrays = operands(rng, 2, 2, 21, 70)
+    files = [mapped(a, tmp_path / str(i)) for i, a in enumerate(arrays)]
+    assert_same_bits(attend(files, {}), attend(arrays, {}))
+    out = np.memmap(tmp_path / "out", np.float32, "w+", shape=arrays[0].shape)
+    assert pyattn.attention(*files, out=out) is out
+    assert_same_bits(np.asarray(out), pyattn.attention(*arrays))
+
+
+def test_broadcast_is_a_copy_without_the_copy(isa, rng):
+    q, k, v = operands(rng, 3, 4, 21, 70)
+    for zero in ((0,), (1,), (2,), (3,), (0, 1), (0, 1, 2, 3)):
+        index = tuple(slice(0, 1) if axis in zero else slice(None) for axis in range(4))
+        views = [np.broadcast_to(a[index], a.shape) for a in (q, k, v)]
+        assert_same_bits(attend(views, {}), attend([a.copy() for a in views], {}))
+    # Leading axes broadcast by themselves.
+    assert_same_bits(
+        attend((q, k[:1], v[0]), {}),
+        attend((q, np.repeat(k[:1], 3, 0), np.repeat(v[:1], 3, 0)), {}),
+    )
+
+
+def test_both_orders_of_axes(isa, arrays, options):
+    out, lse = attend(arrays, options)
+    swapped = [a.swapaxes(-3, -2) for a in arrays]
+    got, got_lse = attend(swapped, options, layout="blhd")
+    assert_same_bits(got, out.swapaxes(-3, -2))
+    assert_same_bits(got_lse, lse)
+    got, _ = attend([a.copy() for a in swapped], options, layout="blhd")
+    assert_same_bits(got, out.swapaxes(-3, -2))
+    assert_same_bits(
+        pyattn.attention_weights(*swapped[:2], layout="blhd", **options),
+        pyattn.attention_weights(*arrays[:2], **options),
+    )
+
+
+def test_fewer_axes(isa, rng):
+    q, k, v = operands(rng, 1, 1, 21, 70)
+    out, lse = attend((q, k, v), {"causal": True})
+    assert_same_bits(attend((q[0], k[0], v[0]), {"causal": True}), (out[0], lse[0]))
+    flat = [a[0, 0] for a in (q, k, v)]
+    assert_same_bits(attend(flat, {"causal": True}), (out[0, 0], lse[0, 0]))
+    assert_same_bits(attend((flat[0], k, v[0]), {"causal": True}), (out, lse))
+    five = [a.reshape(1, 1, *a.shape) for a in (q, k, v)]
+    assert_same_bits(attend(five, {"causal": True}), (out[None, None], lse[None, None]))
+
+
+# --- a row depends on itself and on what it may see, on nothing else
+
+
+def test_alone_in_the_batch(isa, arrays, options):
+    """Every batch element, and every head, alone."""
+    out, lse = attend(arrays, options)
+    group = arrays[0].shape[1] // arrays[1].shape[1]
+    for b in range(out.shape[0]):
+        one = of_batch(options, b)
+        alone = attend([a[b : b + 1] for a in arrays], one)
+        assert_same_bits(alone, (out[b : b + 1], lse[b : b + 1]))
+        for h in range(0, out.shape[1], 3):
+            q, g = arrays[0][b : b + 1, h : h + 1], h // group
+            alone = attend((q, *(a[b : b + 1, g : g + 1] for a in arrays[1:])), one)
+            assert_same_bits(alone, (out[b : b + 1, h : h + 1], lse[b : b + 1, h : h + 1]))
+
+
+def test_grouped_heads_are_repeated_heads(isa, arrays, options):
+    q, k, v = arrays
+    group = q.shape[1] // k.shape[1]
+    many = q, np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
+    assert_same_bits(attend(many, options), attend(arrays, options))
+
+
+def test_row_alone(isa, rng):
+    """A causal row is the row by itself over the keys that it sees."""
+    q, k, v = operands(rng, 1, 2, 200, 1300, d=8)
+    out, lse = attend((q, k, v), {"causal": True})
+    for i in (0, 1, 15, 47, 48, 100, 198, 199):
+        keys = 1100 + i + 1
+        alone = attend((q[:, :, i : i + 1], k[:, :, :keys], v[:, :, :keys]), {})
+        assert_same_bits(alone, (out[:, :, i : i + 1], lse[:, :, i : i + 1]))
+    for a, b in ((0, 7), (30, 130), (150, 200)):  # and so are several rows
+        some = attend((q[:, :, a:b], k, v), {"causal": True, "query_start": 1100 + a})
+        assert_same_bits(some, (out[:, :, a:b], lse[:, :, a:b]))
+
+
+@pytest.mark.parametrize("keys", [1, 2, 63, 64, 65, 1000, 1023, 1024, 1025, 2048, 2049])
+def test_padding_changes_nothing(isa, keys, rng):
+    """More keys, all of them hidden: by key_lengths, and by being in the future."""
+    q, k, v = operands(rng, 1, 2, 3, keys + 1100, d=8)
+    alone = attend((q, k[:, :, :keys], v[:, :, :keys]), {})
+    last = attend((q, k[:, :, :keys], v[:, :, :keys]), {"causal": True})
+    for more in (1, 63, 64, 65, 1024, 1100):
+        padded = q, k[:, :, : keys + more], v[:, :, : keys + more]
+        assert_same_bits(attend(padded, {"key_lengths": keys}), alone)
+        assert_same_bits(attend(padded, {"causal": True, "query_start": keys - 1}), alone)
+        assert_same_bits(attend(padded, {"causal": True, "query_start": keys - 3}), last)
+
+
+def test_float32_and_float64_have_separate_kernels(isa, rng):
+    q, k, v = operands(rng, 1, 1, 5, 70, dtype=np.float64)
+    narrow = pyattn.attention(*(a.astype(np.float32) for a in (q, k, v)))
+    assert np.abs(narrow - pyattn.attention(q, k, v)).max() > 1e-9
+
+
+# --- out
+
+OUTS = {
+    "contiguous": lambda shape, dtype: np.full(shape, np.nan, dtype),
+    "Fortran": lambda shape, dtype: np.full(shape, np.nan, dtype, order="F"),
+    "reversed": lambda shape, dtype: np.full(shape, np.nan, dtype)[::-1, ::-1, ::-1, ::-1],
+    "strided": lambda shape, dtype: np.full([2 * n for n in shape], np.nan, dtype)[
+        ::2, 1::2, ::2, 1::2
+    ],
+    "field": lambda shape, dtype: np.zeros(shape, [("pad", "u1"), ("x", dtype), ("z", "u2")])["x"],
+}
+
+
+@pytest.mark.parametrize("form", OUTS)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_out(isa, form, dtype, rng):
+    for shape in ((1, 2, 5, 3), (2, 3, 21, 35), (1, 1, 49, 16)):
+        batch, heads, queries, dv = shape
+        arrays = operands(rng, batch, heads, queries, 70, dv=dv, dtype=dtype)
+        out = OUTS[form](shape, dtype)
+        got, lse = attend(arrays, {"causal": True}, out=out)
+        assert got is out
+        assert_same_bits((got, lse), attend(arrays, {"causal": True}))
+
+
+@pytest.mark.parametrize("size", [1, 3, 16, 35])
+def test_nothing_around_out_is_written(isa, size, rng):
+    """1 KB of canaries before and after, and between rows and columns of a strided `out`."""
+    for dtype in FLOATS:
+        for queries in (1, 3, 16, 17, 49):
+            arrays = operands(rng, 1, 2, queries, 20, dv=size, dtype=dtype)
+            expected = pyattn.attention(*arrays)
+            count = 1024 // expected.itemsize
+            raw = np.full(2 * count + expected.size, 77, dtype)
+            pyattn.attention(*arrays, out=raw[count:-count].reshape(expected.shape))
+            assert_same_bits(raw[count:-count].reshape(expected.shape), expected)
+            assert (raw[:count] == 77).all()
+            assert (raw[-count:] == 77).all()
+
+            wide = np.full((1, 2, queries + 2, size + 4), 77, dtype)
+            pyattn.attention(*arrays, out=wide[:, :, 1:-1, 2:-2])
+            assert_same_bits(wide[:, :, 1:-1, 2:-2].copy(), expected)
+            wide[:, :, 1:-1, 2:-2] = 77
+            assert (wide == 77).all()
+
+            sparse = np.full((1, 2, queries, 3 * size), 77, dtype)
+            pyattn.attention(*arrays, out=sparse[..., 1::3])
+            assert_same_bits(sparse[..., 1::3].copy(), expected)
+            sparse[..., 1::3] = 77
+            assert (sparse == 77).all()
+
+
+def test_out_over_an_input(isa, rng):
+    q, k, v = operands(rng, 1, 2, 70, 70)
+    expected = attend((q, k, v), {"causal": True})
+    for which in range(3):
+        arrays = [q.copy(), k.copy(), v.copy()]
+        out = arrays[which]
+        assert_same_bits(attend(arrays, {"causal": True}, out=out), expected)
+        arrays = [q.copy(), k.copy(), v.copy()]
+        out = arrays[which][..., ::-1]
+        assert_same_bits(attend(arrays, {"causal": True}, out=out), expected)
+    # One buffer holds query and out, half a row apart.
+    buffer = np.zeros(q.size + 8, np.float32)
+    buffer[: q.size] = q.ravel()
+    arrays = buffer[: q.size].reshape(q.shape), k, v
+    out = buffer[8:].reshape(q.shape)
+    assert_same_bits(attend(arrays, {"causal": True}, out=out), expected)
+
+
+def test_inputs_are_not_written(isa, arrays, options):
+    copies = [a.copy() for a in arrays]
+    attend(arrays, options)
+    for a, b in zip(arrays, copies, strict=True):
+        assert_same_bits(a, b)

@@ -1,0 +1,97 @@
+"""How much memory a call takes, and arrays larger than 32 bits can count."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+from support import assert_same_bits, python
+
+import pyattn
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+PEAK = """
+import sys, numpy as np, pyattn
+
+def peak():
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmHWM")) * 1024
+
+def call(length):
+    x = np.ones((1, 1, length, 64), np.float32)
+    out = np.ones_like(x)
+    with open("/proc/self/clear_refs", "w") as f:
+        f.write("5")  # the peak starts again from what is in use now
+    before = peak()
+    pyattn.attention(x, x, x, out=out, causal=bool(int(sys.argv[1])))
+    return peak() - before
+
+call(2048)  # starts the threads
+print(call(16384))
+"""
+
+
+@LINUX
+@pytest.mark.parametrize("causal", [0, 1])
+def test_scratch_does_not_grow_with_length(causal):
+    """At 16,384 keys the scores alone would be 1 GB."""
+    extra = int(python(PEAK, causal, PYATTN_NUM_THREADS="2"))
+    print(f"\nbeyond the output: {extra / 1e6:.2f} MB")
+    assert extra < 4e6
+
+
+@LINUX
+def test_huge_strides(isa, tmp_path, rng):
+    """Heads and rows more than 2**31 bytes apart, at odd addresses, in a sparse file."""
+    far = 2**31 + 17
+    path = tmp_path / "sparse"
+    try:
+        with open(path, "wb") as f:
+            f.truncate(4 * far)
+        raw = np.memmap(path, np.uint8, "r+")
+    except (OSError, ValueError, MemoryError) as e:
+        pytest.skip(f"no sparse files here: {e}")
+
+    def view(offset, shape, strides):
+        return np.ndarray(shape, np.float32, raw, offset, strides)
+
+    # Two heads far apart, and for value three keys as well.
+    arrays = [
+        view(1, (2, 5, 8), (far, 32, 4)),
+        view(1003, (2, 3, 8), (far, 32, 4)),
+        view(2002, (2, 3, 8), (32, far, 4)),
+    ]
+    out = view(4001, (2, 5, 8), (far, 32, 4))
+    if os.stat(path).st_blocks * 512 > 1e9:
+        pytest.skip("the file system does not keep files sparse")
+    near = [rng.standard_normal(a.shape).astype(np.float32) for a in arrays]
+    for a, b in zip(arrays, near, strict=True):
+        a[...] = b
+    expected = pyattn.attention(*near, causal=True, return_lse=True)
+    got = pyattn.attention(*arrays, causal=True, return_lse=True, out=out)
+    assert_same_bits((np.array(got[0]), got[1]), expected)
+    backwards = [a[::-1] for a in arrays]
+    assert_same_bits(pyattn.attention(*backwards, causal=True), expected[0][::-1])
+
+
+def test_more_keys_than_float32_can_count():
+    """2**24 + 1 keys. The last one takes all; then it is hidden and the others share."""
+    keys = 2**24 + 1
+    k = np.zeros((keys, 1), np.float32)
+    v = np.ones((keys, 1), np.float32)
+    k[-1], v[-1] = 200, 7
+    q = np.ones((1, 1), np.float32)
+    assert pyattn.attention(q, k, v)[0, 0] == 7
+    out, lse = pyattn.attention(q, k, v, key_lengths=keys - 1, return_lse=True)
+    assert abs(out[0, 0] - 1) < 1e-6
+    assert abs(lse[0] - 24 * np.log(2)) < 1e-5
+    assert pyattn.attention(q, k, v, causal=True)[0, 0] == 7
+    assert pyattn.attention(q, k, v, causal=True, query_start=keys - 2)[0, 0] == out[0, 0]
+
+
+def test_hidden_keys_cost_nothing():
+    """A terabyte of keys of which 5 may be seen: only by not going through them can this end."""
+    x = np.broadcast_to(np.float32(1), (2**34, 16))
+    for options in ({"key_lengths": 5}, {"causal": True, "query_start": 4}):
+        assert pyattn.attention(x[:1], x, x, **options)[0, 0] == 1
