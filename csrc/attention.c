@@ -47,6 +47,7 @@ typedef struct panel {
 /* Scratch of one worker. */
 typedef struct desk {
   int worker;
+  pa_ahead *ahead; /* what the next unit will want */
   char *queries, *parts, *totals; /* by panel */
   char *scores, *top, *alpha;
 } desk;
@@ -54,12 +55,12 @@ typedef struct desk {
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
-static desk desk_of(const job *j, int worker) {
+static desk desk_of(const job *j, int worker, pa_ahead *ahead) {
   const pa_plan *p = &j->plan;
   const size_t panels = (size_t)p->unit_panels;
   const size_t row = (size_t)p->panel_lanes * (size_t)j->kernels->real_bytes;
   const size_t states = p->wave ? 0 : panels * p->state_bytes;
-  desk s = {.worker = worker};
+  desk s = {.worker = worker, .ahead = ahead};
   s.queries = j->workers + (size_t)worker * p->worker_bytes;
   s.parts = s.queries + panels * p->queries_bytes;
   s.totals = s.parts + states;
@@ -165,7 +166,8 @@ static seen score_block(const job *j, const unit *u, const desk *s, const panel 
   if (to <= from || from + PA_KEY_BLOCK <= p->any.first) return NOTHING_SEEN;
   *keys = (int)(to - from);
   const pa_matrix key = {u->key.data + from * u->key.row, u->key.row, u->key.col};
-  j->kernels->scores(&key, *keys, j->plan.d, p->queries, p->width, s->scores, s->top);
+  j->kernels->scores(&key, *keys, j->plan.d, p->queries, p->width, s->scores, s->top,
+                     s->ahead);
   if (p->all.first <= from && to <= p->all.last) return ALL_SEEN;
   hide_block(j, u, p, from, *keys, -__builtin_inf(), s->scores, s->top);
   return PARTLY_SEEN;
@@ -183,9 +185,10 @@ static seen attend_block(const job *j, const unit *u, const desk *s, const panel
   if (what == PARTLY_SEEN && guarded) {
     hide_block(j, u, p, from, keys, -0.0, s->scores, s->top);
     j->kernels->values_guarded(&value, keys, j->plan.dv, s->scores, p->width, s->alpha,
-                               state->out);
+                               state->out, s->ahead);
   } else {
-    j->kernels->values(&value, keys, j->plan.dv, s->scores, p->width, s->alpha, state->out);
+    j->kernels->values(&value, keys, j->plan.dv, s->scores, p->width, s->alpha, state->out,
+                       s->ahead);
   }
   return what;
 }
@@ -298,11 +301,45 @@ static void finish_unit(const job *j, const unit *u, const desk *s, char *states
   }
 }
 
+/* The memory that unit `index` starts with: its queries, its first keys and values, its output.
+ * Only worth while if that is much of what it touches at all: see `ahead_keys`. */
+static void look_ahead(const job *j, int64_t index, pa_ahead *ahead) {
+  enum { ahead_keys = 4 * PA_KEY_BLOCK };
+  const pa_attention_call *c = j->call;
+  const pa_plan *p = &j->plan;
+  ahead->region = -1;
+  if (index < 0) return;
+  const unit u = unit_of(j, index);
+  int64_t first, last;
+  int width;
+  pa_plan_panel(p, u.first_panel, &first, &width);
+  pa_plan_panel(p, u.first_panel + u.panels - 1, &last, &width);
+  const int64_t query = first * j->kernels->lanes / p->group;
+  const int64_t queries =
+      min64(((last + width) * j->kernels->lanes + p->group - 1) / p->group, c->queries) - query;
+  const int64_t keys = min64(u.last_key, ahead_keys);
+  const int64_t real = j->kernels->real_bytes;
+  const pa_view *q = &c->query, *o = &c->out;
+  ahead->byte = ahead->piece = ahead->inner = 0;
+  ahead->regions[3] = (pa_region){view_head(j, q, u.batch, u.kv_head * p->group) + query * q->row,
+                                  q->row, q->head, p->d * real, queries, (int)p->group};
+  ahead->regions[2] = (pa_region){u.key.data, u.key.row, 0, p->d * real, keys, 1};
+  ahead->regions[1] = (pa_region){u.value.data, u.value.row, 0, p->dv * real, keys, 1};
+  ahead->regions[0] = (pa_region){view_head(j, o, u.batch, u.kv_head * p->group) + query * o->row,
+                                  o->row, o->head, p->dv * real, queries, (int)p->group};
+  ahead->region = 3;
+  const int64_t lines = (queries * p->group + keys) * (p->d + p->dv) * real / 64;
+  const int64_t tiles = u.panels * min64(c->keys, PA_KEY_CHUNK) / PA_KEY_BLOCK * 16;
+  ahead->lines = (int)(1 + min64(lines / max64(tiles, 1), 8));
+}
+
 /* Task: a whole unit, chunk after chunk. */
-static void unit_task(void *data, int64_t task, int worker) {
+static void unit_task(void *data, int64_t task, int64_t next, int worker) {
   job *j = data;
+  pa_ahead ahead;
+  look_ahead(j, j->call->weights.data ? -1 : next, &ahead);
   const unit u = unit_of(j, task);
-  const desk s = desk_of(j, worker);
+  const desk s = desk_of(j, worker, &ahead);
   char *states = s.parts;
   pack_queries(j, &u, &s);
   attend_chunk(j, &u, &s, 0, s.parts);
@@ -325,21 +362,25 @@ static char *part_of(const job *j, int64_t unit, int64_t chunk) {
 }
 
 /* Task of a wave: one chunk of one unit. */
-static void part_task(void *data, int64_t task, int worker) {
+static void part_task(void *data, int64_t task, int64_t next, int worker) {
+  (void)next;
   job *j = data;
+  pa_ahead ahead = {.region = -1};
   const int64_t chunks = j->wave_to - j->wave_from;
   const int64_t unit_index = task / chunks, chunk = j->wave_from + task % chunks;
   const unit u = unit_of(j, unit_index);
-  const desk s = desk_of(j, worker);
+  const desk s = desk_of(j, worker, &ahead);
   pack_queries(j, &u, &s);
   attend_chunk(j, &u, &s, chunk, part_of(j, unit_index, chunk));
 }
 
 /* Task after a wave: merges the chunks of one unit in key order; after the last wave, finishes. */
-static void total_task(void *data, int64_t task, int worker) {
+static void total_task(void *data, int64_t task, int64_t next, int worker) {
+  (void)next;
   job *j = data;
+  pa_ahead ahead = {.region = -1};
   const unit u = unit_of(j, task);
-  const desk s = desk_of(j, worker);
+  const desk s = desk_of(j, worker, &ahead);
   char *totals = j->totals + (size_t)(task * j->plan.unit_panels) * j->plan.state_bytes;
   if (j->wave_from == 0) reset_totals(j, &u, &s, totals);
   for (int64_t chunk = j->wave_from; chunk < j->wave_to; ++chunk)

@@ -29,6 +29,7 @@ enum {
   SPIN_NS = 1000 * 1000, /* the caller, waiting for the others */
   NAP_NS = 200 * 1000,   /* the caller after that */
   STACK_BYTES = 1 << 20,
+  MANY_TASKS = 16, /* for each worker */
 };
 
 /* Below this a second thread costs more than it brings. */
@@ -85,12 +86,21 @@ int pa_team_cancelled(pa_team *team, int worker) {
   return atomic_load_explicit(&team->cancelled, memory_order_relaxed);
 }
 
+static int64_t claim(atomic_llong *next, int64_t tasks) {
+  const int64_t t = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
+  return t < tasks ? t : -1;
+}
+
 static void work_off(pa_team *team, atomic_llong *next, int64_t tasks, pa_task task, void *data,
                      int worker) {
-  for (;;) {
-    const int64_t t = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
-    if (t >= tasks || pa_team_cancelled(team, worker)) return;
-    task(data, t, worker);
+  /* With many tasks a worker knows its next one before it does the present one. With few, it would
+   * hold back one that an idle worker could do. */
+  const int ahead = tasks >= MANY_TASKS * (int64_t)team->workers;
+  int64_t t = claim(next, tasks);
+  while (t >= 0 && !pa_team_cancelled(team, worker)) {
+    const int64_t after = ahead ? claim(next, tasks) : -1;
+    task(data, t, after, worker);
+    t = ahead ? after : claim(next, tasks);
   }
 }
 

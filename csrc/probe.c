@@ -13,14 +13,14 @@ typedef struct probe {
   double *results;
 } probe;
 
-static void fma_task(void *data, int64_t task, int worker) {
-  (void)worker;
+static void fma_task(void *data, int64_t task, int64_t next, int worker) {
+  (void)next, (void)worker;
   probe *p = data;
   p->results[task] = p->kernels->burn(p->rounds);
 }
 
-static void read_task(void *data, int64_t task, int worker) {
-  (void)worker;
+static void read_task(void *data, int64_t task, int64_t next, int worker) {
+  (void)next, (void)worker;
   probe *p = data;
   p->results[task] = p->kernels->read(p->data + (size_t)task * p->piece, p->piece);
 }

@@ -46,13 +46,13 @@ def errors(got, query, key, value, *, scale=None, layout="bhld", **visibility):
     assert lse.shape == exact_lse.shape
     if scale is None:
         scale = q.shape[-1] ** -0.5 if q.shape[-1] else 1.0
-    # A_j = |scale| * sum |q_d k_jd|: `products` as the scores, but nothing cancels.
-    p = reference.attention_weights(q, k, scale=scale, layout=layout, **visibility)
-    products = _scores(np.abs(q), np.abs(k), abs(scale), layout)
-    v, o, out = (_heads_first(x, layout) for x in (v, exact, out))
-    v = np.repeat(v, o.shape[-3] // v.shape[-3] if v.shape[-3] else 1, axis=-3)
-    p, products = (np.broadcast_to(x, o.shape[:-1] + x.shape[-1:]) for x in (p, products))
+    q, k, v, o, out = (_heads_first(x, layout) for x in (q, k, v, exact, out))
+    q = np.broadcast_to(q, o.shape[:-1] + q.shape[-1:])  # per-batch options may need v's axes
+    v = _for_each_head(v, o.shape[-3])
     v = np.broadcast_to(v, o.shape[:-2] + v.shape[-2:])
+    p = reference.attention_weights(q, k, scale=scale, **visibility)
+    # A_j = |scale| * sum |q_d k_jd|: as the scores, but nothing cancels.
+    products = _scores(np.abs(q), np.abs(k), abs(scale))
     worst = 0.0
     for at in np.ndindex(o.shape[:-1]):
         spread = np.abs(v[at[:-1]] - o[at])
@@ -72,10 +72,13 @@ def _heads_first(x, layout):
     return x[None] if x.ndim == 2 else np.swapaxes(x, -3, -2) if layout == "blhd" else x
 
 
-def _scores(q, k, scale, layout):
-    q, k = _heads_first(q, layout), _heads_first(k, layout)
-    k = np.repeat(k, q.shape[-3] // k.shape[-3] if k.shape[-3] else 1, axis=-3)
-    return np.einsum("...ld,...sd->...ls", q, k) * scale
+def _for_each_head(x, heads):
+    """Key heads repeated for the query heads that share them."""
+    return np.repeat(x, heads // x.shape[-3] if x.shape[-3] else 1, axis=-3)
+
+
+def _scores(q, k, scale):
+    return np.einsum("...ld,...sd->...ls", q, _for_each_head(k, q.shape[-3])) * scale
 
 
 def random_case(rng, dtype=np.float32, max_keys=4096):
@@ -107,8 +110,8 @@ def has_near_ties(query, key, value, **visibility):
     unit = UNIT[query.dtype]
     q, k = query.astype(ORACLE[query.dtype]), key.astype(ORACLE[query.dtype])
     scale = q.shape[-1] ** -0.5
-    scores = _scores(q, k, scale, "bhld")
-    noise = 32 * unit * _scores(np.abs(q), np.abs(k), scale, "bhld").max(axis=-1)
+    scores = _scores(q, k, scale)
+    noise = 32 * unit * _scores(np.abs(q), np.abs(k), scale).max(axis=-1)
     scores = np.where(reference.visible(scores.shape, **visibility), scores, -np.inf)
     if scores.shape[-1] < 2:
         return False

@@ -1,7 +1,6 @@
 """Fixtures for every test file, and what `make stress` switches on."""
 
-import os
-
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from support import STRESS
@@ -14,7 +13,7 @@ settings.register_profile(
     deadline=None,
     derandomize=not STRESS,  # the quick suite is the same every time, the long one looks further
     database=None,
-    max_examples=4000 if STRESS else 120,
+    max_examples=4000 if STRESS else 250,
     # Fixtures here only choose settings of the library; there is nothing to reset per example.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -22,7 +21,7 @@ settings.load_profile("pyattn")
 
 
 def pytest_collection_modifyitems(items):
-    if os.environ.get("PYATTN_STRESS") != "1":
+    if not STRESS:
         skip = pytest.mark.skip(reason="long: only with PYATTN_STRESS=1")
         for item in items:
             if "stress" in item.keywords:
@@ -49,6 +48,4 @@ def threads(request):
 
 @pytest.fixture
 def rng():
-    import numpy as np
-
     return np.random.default_rng(20240611)

@@ -1,6 +1,8 @@
 """`attention`, `attention_weights` and `merge_attention` against the slow twins, over the product
 of their options, in the unit of `accuracy.py`."""
 
+from itertools import pairwise
+
 import accuracy
 import numpy as np
 import pytest
@@ -196,7 +198,7 @@ def test_large_scores_choose_one_key(isa, rng, size):
     k[:] = k[..., :1, :]
     np.testing.assert_allclose(
         pyattn.attention(q, k, v),
-        np.broadcast_to(v.mean(axis=-2, keepdims=True), v.shape[:2] + (20, 32)),
+        np.broadcast_to(v.mean(axis=-2, keepdims=True), (1, 1, 20, 32)),
         rtol=1e-4,
         atol=1e-5,
     )
@@ -241,7 +243,7 @@ def test_merge(isa, dtype, parts, rng):
             query_start=5 - a,
             key_lengths=np.clip(lengths - a, 0, b - a),
         )
-        for a, b in zip(cuts[:-1], cuts[1:], strict=True)
+        for a, b in pairwise(cuts)
     ]
     merged = pyattn.merge_attention(*zip(*pieces, strict=True))
     options = {"causal": True, "query_start": 5, "key_lengths": lengths}

@@ -240,7 +240,9 @@ def test_padding_changes_nothing(isa, keys, rng):
     for more in (1, 63, 64, 65, 1024, 1100):
         padded = q, k[:, :, : keys + more], v[:, :, : keys + more]
         assert_same_bits(attend(padded, {"key_lengths": keys}), alone)
-        assert_same_bits(attend(padded, {"causal": True, "query_start": keys - 1}), alone)
+        first = attend(padded, {"causal": True, "query_start": keys - 1})
+        assert_same_bits(first[0][:, :, :1], alone[0][:, :, :1])
+        assert_same_bits(first[1][:, :, :1], alone[1][:, :, :1])
         assert_same_bits(attend(padded, {"causal": True, "query_start": keys - 3}), last)
 
 

@@ -27,6 +27,24 @@ typedef struct pa_matrix {
   ptrdiff_t row, col;
 } pa_matrix;
 
+/* Memory that will be wanted soon: `count` pieces of `bytes` bytes, `stride` apart, `inner` in a row
+ * `inner_stride` apart (heads of a group beside each other). */
+typedef struct pa_region {
+  const char *data;
+  ptrdiff_t stride, inner_stride, bytes;
+  int64_t count;
+  int inner;
+} pa_region;
+
+/* A walk over such memory. `scores` and `values` ask for `lines` cache lines of it before each tile, so
+ * that they arrive while others are multiplied. A hint: reads nothing, changes no result. */
+typedef struct pa_ahead {
+  pa_region regions[4];
+  int lines, region, inner; /* region: the next one; from the last down to 0, then -1 */
+  int64_t piece;
+  ptrdiff_t byte;
+} pa_ahead;
+
 /* What is known of a panel's rows after some keys: running softmax and unnormalised output. */
 typedef struct pa_state {
   void *top; /* [lanes]      largest score so far, in units of log2; -max(real) before the first  */
@@ -45,7 +63,7 @@ typedef struct pa_kernels {
 
   /* scores[key][lane] = sum over k < d of key[key][k] * panel[k][lane]; top[lane] = largest. */
   void (*scores)(const pa_matrix *key, int keys, ptrdiff_t d, const void *panel, int width,
-                 void *scores, void *top);
+                 void *scores, void *top, pa_ahead *ahead);
 
   /* x[key][lane] = fill unless first[lane] <= key < last[lane]; top[lane] = largest of the rest.
    * With fill = -inf before `softmax`; with fill = -0.0 after it, for `values_guarded`. */
@@ -60,11 +78,11 @@ typedef struct pa_kernels {
 
   /* out[k][lane] = alpha[lane] * out[k][lane] + sum over key of value[key][k] * weight[key][lane] */
   void (*values)(const pa_matrix *value, int keys, ptrdiff_t d, const void *weights, int width,
-                 const void *alpha, void *out);
+                 const void *alpha, void *out, pa_ahead *ahead);
 
   /* The same bits, but a weight of -0.0 does not even multiply: 0 * NaN must not be seen. Slow. */
   void (*values_guarded)(const pa_matrix *value, int keys, ptrdiff_t d, const void *weights,
-                         int width, const void *alpha, void *out);
+                         int width, const void *alpha, void *out, pa_ahead *ahead);
 
   /* state = nothing seen yet */
   void (*reset)(pa_state *state, ptrdiff_t d, int width);

@@ -78,10 +78,26 @@ PA_INLINE void tile_product(const int guarded, const int rows, const int width, 
     default: call(3); break;   \
   }
 
+static void fetch_lines(pa_ahead *a) {
+  for (int n = a->lines; n > 0 && a->region >= 0; --n) {
+    const pa_region *r = &a->regions[a->region];
+    __builtin_prefetch(r->data + a->piece * r->stride + a->inner * r->inner_stride + a->byte, 0, 2);
+    if ((a->byte += 64) < r->bytes) continue;
+    a->byte = 0;
+    if (++a->inner < r->inner) continue;
+    a->inner = 0;
+    if (++a->piece < r->count) continue;
+    a->piece = 0;
+    --a->region;
+  }
+}
+
 PA_INLINE void scores_tile(const int rows, const int width, ptrdiff_t row, const pa_matrix *key,
-                           ptrdiff_t d, const real *panel, real *scores, real *top) {
+                           ptrdiff_t d, const real *panel, real *scores, real *top,
+                           pa_ahead *ahead) {
   const pa_matrix a = {key->data + row * key->row, key->row, key->col};
   vf acc[MAX_ROWS][MAX_WIDTH];
+  fetch_lines(ahead);
   tile_product(0, rows, width, &a, panel, d, acc);
 #pragma GCC unroll 3
   for (int j = 0; j < width; ++j) {
@@ -96,18 +112,19 @@ PA_INLINE void scores_tile(const int rows, const int width, ptrdiff_t row, const
 }
 
 static void scores_kernel(const pa_matrix *key, int keys, ptrdiff_t d, const void *panel, int width,
-                          void *scores, void *top) {
+                          void *scores, void *top, pa_ahead *ahead) {
   for (int j = 0; j < width; ++j) vf_store((real *)top + j * LANES, vf_set1(-REAL_MAX));
-#define CALL(w) FOR_EACH_TILE(scores_tile, w, keys, key, d, panel, scores, top)
+#define CALL(w) FOR_EACH_TILE(scores_tile, w, keys, key, d, panel, scores, top, ahead)
   FOR_WIDTH(width, CALL)
 #undef CALL
 }
 
 PA_INLINE void values_tile(const int rows, const int width, ptrdiff_t row, const int guarded,
                            const pa_matrix *value, int keys, const real *weights,
-                           const real *alpha, real *out) {
+                           const real *alpha, real *out, pa_ahead *ahead) {
   const pa_matrix a = {value->data + row * value->col, value->col, value->row};
   vf acc[MAX_ROWS][MAX_WIDTH];
+  fetch_lines(ahead);
   tile_product(guarded, rows, width, &a, weights, keys, acc);
 #pragma GCC unroll 3
   for (int j = 0; j < width; ++j) {
@@ -121,17 +138,18 @@ PA_INLINE void values_tile(const int rows, const int width, ptrdiff_t row, const
 }
 
 static void values_kernel(const pa_matrix *value, int keys, ptrdiff_t d, const void *weights,
-                          int width, const void *alpha, void *out) {
-#define CALL(w) FOR_EACH_TILE(values_tile, w, d, 0, value, keys, weights, alpha, out)
+                          int width, const void *alpha, void *out, pa_ahead *ahead) {
+#define CALL(w) FOR_EACH_TILE(values_tile, w, d, 0, value, keys, weights, alpha, out, ahead)
   FOR_WIDTH(width, CALL)
 #undef CALL
 }
 
 static void values_guarded_kernel(const pa_matrix *value, int keys, ptrdiff_t d,
-                                  const void *weights, int width, const void *alpha, void *out) {
+                                  const void *weights, int width, const void *alpha, void *out,
+                                  pa_ahead *ahead) {
 #define CALL(w)                          \
   for (ptrdiff_t row = 0; row < d; ++row) \
-  values_tile(1, w, row, 1, value, keys, weights, alpha, out)
+  values_tile(1, w, row, 1, value, keys, weights, alpha, out, ahead)
   FOR_WIDTH(width, CALL)
 #undef CALL
 }

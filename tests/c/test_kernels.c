@@ -73,6 +73,12 @@ static void test_pack_and_write(int d, int width, int gap, int at_front) {
   guarded_give(&panel), guarded_give(&factor);
 }
 
+/* Something to look ahead to; asking for memory that may not be touched is no error. */
+static pa_ahead ahead_take(const guarded *g) {
+  const pa_region r = {g->map, 100, -7, 130, 5, 2};
+  return (pa_ahead){.regions = {r, r, r, r}, .lines = 3, .region = 3};
+}
+
 /* Rows of a matrix `gap` numbers apart beyond d, flush against a guard page at either end. */
 static pa_matrix matrix_take(guarded *g, int rows, int d, int gap, int at_front) {
   const ptrdiff_t row = (ptrdiff_t)real_bytes() * (d + gap);
@@ -86,7 +92,8 @@ static void test_scores(int keys, int d, int width, int gap, int at_front) {
   guarded memory, panel = panel_take(d, width), out = panel_take(keys, width);
   guarded top = panel_take(1, width);
   const pa_matrix key = matrix_take(&memory, keys, d, gap, at_front);
-  K->scores(&key, keys, d, panel.data, width, out.data, top.data);
+  pa_ahead ahead = ahead_take(&memory);
+  K->scores(&key, keys, d, panel.data, width, out.data, top.data, &ahead);
   double worst = 0;
   int bad = 0;
   for (int l = 0; l < lanes; ++l) {
@@ -113,10 +120,11 @@ static void test_values(int keys, int d, int width, int gap, int at_front) {
   guarded memory, weights = panel_take(keys, width), out = panel_take(d, width);
   guarded before = panel_take(d, width), alpha = panel_take(1, width), again = panel_take(d, width);
   const pa_matrix value = matrix_take(&memory, keys, d, gap, at_front);
+  pa_ahead ahead = ahead_take(&memory);
   const size_t out_bytes = (size_t)(d * lanes) * real_bytes();
   memcpy(out.data, before.data, out_bytes);
   memcpy(again.data, before.data, out_bytes);
-  K->values(&value, keys, d, weights.data, width, alpha.data, out.data);
+  K->values(&value, keys, d, weights.data, width, alpha.data, out.data, &ahead);
   double worst = 0;
   for (int k = 0; k < d; ++k)
     for (int l = 0; l < lanes; ++l) {
@@ -138,9 +146,9 @@ static void test_values(int keys, int d, int width, int gap, int at_front) {
       put(weights.data, at, (r == hidden_key && l != hidden_lane) ? -0.0 : w);
     }
   memcpy(out.data, before.data, out_bytes);
-  K->values(&value, keys, d, weights.data, width, alpha.data, out.data);
+  K->values(&value, keys, d, weights.data, width, alpha.data, out.data, &ahead);
   for (int k = 0; k < d; ++k) put((char *)value.data + hidden_key * value.row, k, NAN);
-  K->values_guarded(&value, keys, d, weights.data, width, alpha.data, again.data);
+  K->values_guarded(&value, keys, d, weights.data, width, alpha.data, again.data, &ahead);
   int bad = 0;
   for (int k = 0; k < d; ++k)
     for (int l = 0; l < lanes; ++l) {

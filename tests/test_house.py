@@ -1,0 +1,276 @@
+"""What must never be: who may include, import and use what. Reads the sources and says so.
+
+Every rule is also shown to find the thing where it is allowed, so that none passes for being blind.
+"""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import pyattn
+from pyattn import reference
+
+ROOT = Path(__file__).parent.parent
+if not (ROOT / "csrc").is_dir():
+    pytest.skip("needs the source tree", allow_module_level=True)
+
+
+def without_comments(text):
+    text = re.sub(r"/\*.*?\*/", " ", text, flags=re.S)
+    return re.sub(r"//[^\n]*", " ", text)
+
+
+C_FILES = {
+    str(p.relative_to(ROOT / "csrc")): without_comments(p.read_text())
+    for p in sorted((ROOT / "csrc").rglob("*"))
+    if p.suffix in {".c", ".h", ".inc"}
+}
+KERNELS = {n: t for n, t in C_FILES.items() if n.startswith("kernels/")}
+PYTHON_FILES = {p.name: p.read_text() for p in sorted((ROOT / "pyattn").glob("*.py"))}
+DOOR = (ROOT / "pyattn" / "_core.pyx").read_text()
+
+INTRINSICS = r"\b_mm\d*_\w+|\bv\w+q?_[fsu](?:32|64)\b|\bfloat(?:32x4|64x2)_t|\b(?:imm|x86)intrin\.h"
+INTRINSICS += (
+    r"|\barm_\w+\.h|\bsimde\b|\bSIMDE|\b__builtin_ia32_(?!pause)\w+|\b__cpuid|\b__builtin_cpu"
+)
+
+# pattern -> files of csrc/ in which it may stand, and where it is found today
+RULES = {
+    r"\bPython\.h\b|\bPy[A-Z_]\w*|\bnumpy\b": [],
+    r"#\s*pragma\s+omp\b|\bomp_\w+|\bomp\.h\b": [],
+    r"\bpthread_\w+|\bpthread\.h\b|\bthrd_\w+": ["parallel.c"],
+    r"\b(?:malloc|calloc|realloc|aligned_alloc|posix_memalign|free|alloca)\s*\(|\bmmap\b": [
+        "scratch.c"
+    ],
+    r"\bgetenv\b|\bsetenv\b|\bputenv\b|\benviron\b": [],
+    INTRINSICS: ["kernels/vec.h", "cpu.c"],
+    r"\bprintf\b|\bputs\b|\bstdio\.h\b|\babort\b|\bexit\s*\(|\bassert\s*\(": [],
+    r"\b(?:goto|setjmp|longjmp)\b": [],
+    r"\b_mm_setcsr|\b_MM_SET\w+|\bfesetenv|\bfenv\.h|\bfesetround|\bldmxcsr": [],
+}
+
+
+def offenders(pattern, files):
+    return {
+        name: re.findall(pattern, text) for name, text in files.items() if re.search(pattern, text)
+    }
+
+
+@pytest.mark.parametrize("pattern", RULES)
+def test_only_where_it_belongs(pattern):
+    found = offenders(pattern, C_FILES)
+    assert sorted(found) == sorted(RULES[pattern])
+
+
+@pytest.mark.parametrize(
+    "pattern, sample",
+    list(
+        zip(
+            RULES,
+            [
+                "#include <Python.h>",
+                "#pragma omp parallel",
+                "pthread_create(",
+                "x = malloc(8)",
+                'getenv("HOME")',
+                "_mm512_fmadd_ps(a, b, c)",
+                "#include <stdio.h>",
+                "goto out;",
+                "_mm_setcsr(0x8040)",
+            ],
+            strict=True,
+        )
+    ),
+)
+def test_rules_can_see(pattern, sample):
+    assert offenders(pattern, {"sample": without_comments(sample + "/* comment */")})
+    assert not offenders(pattern, {"sample": without_comments("/* " + sample + " */ int x;")})
+
+
+def headers(text):
+    return re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', text, flags=re.M)
+
+
+def test_includes():
+    """The kernels know kernels only; the drivers know nothing of vectors."""
+    for name, text in KERNELS.items():
+        own = [h for h in headers(text) if not (ROOT / "csrc" / "kernels" / h).exists()]
+        assert set(own) <= {
+            "float.h",
+            "math.h",
+            "stddef.h",
+            "stdint.h",
+            "immintrin.h",
+            "arm_neon.h",
+            "simde/x86/avx512.h",
+            "simde/x86/fma.h",
+        }, name
+    for name, text in C_FILES.items():
+        if not name.startswith(("kernels/", "isa/")):
+            assert not {
+                h for h in headers(text) if h.endswith(("vec.h", "vec_math.h", ".inc.h"))
+            }, name
+        if name.startswith("isa/"):
+            assert headers(text) == ["../kernels/table.inc.h"], name
+            assert len(text.strip().splitlines()) <= 6, name
+    assert headers(C_FILES["kernels/table.inc.h"])
+
+
+FUNCTION = re.compile(r"^(?!#)((?:[A-Za-z_]\w*[ *]+)+)(\w+)\s*\([^;{}]*\)\s*\{", re.M)
+
+
+def functions(text):
+    """(declaration words, name) of every function defined at the start of a line."""
+    text = re.sub(r"\\\n", " ", text)
+    return [(words, name) for words, name in FUNCTION.findall(text) if name not in {"switch", "if"}]
+
+
+def test_kernels_leak_no_symbol():
+    """Code compiled for a newer processor must not be what the linker picks for everybody."""
+    count = 0
+    for name, text in KERNELS.items():
+        for words, function in functions(text):
+            assert words.startswith(("static ", "PA_INLINE ")), f"{name}: {function}"
+            count += 1
+    assert count > 20
+    assert re.search(
+        r"#define PA_INLINE static inline __attribute__\(\(always_inline\)\)",
+        KERNELS["kernels/vec.h"],
+    )
+    assert functions("int leaked(int x) {")[0][0] == "int "
+
+
+def test_kernels_have_no_globals():
+    """At file scope: functions, types, and the one table. Inside them: no static variable but
+    constant ones."""
+    for name, text in KERNELS.items():
+        for line in re.findall(r"^[ \t]+static\s[^\n]*", text, flags=re.M):
+            assert re.match(r"[ \t]+static const \w+ \w+\[\] = ", line), f"{name}: {line}"
+        outside = re.findall(
+            r"^(?!typedef|struct|enum|extern)[A-Za-z][\w ]*\b\w+\s*(?:\[\w*\])?\s*=[^=]",
+            text,
+            flags=re.M,
+        )
+        assert not outside, f"{name}: {outside}"
+    table = KERNELS["kernels/table.inc.h"]
+    assert len(re.findall(r"^const pa_kernels \w+\(\w+, \w+\) =", table, flags=re.M)) == 1
+    assert len(re.findall(r"^extern\b", table, flags=re.M)) == 1
+
+
+def test_symbols_of_the_library():
+    """Everything the drivers export carries the prefix."""
+    for name, text in C_FILES.items():
+        if name.startswith(("kernels/", "isa/")):
+            continue
+        for words, function in functions(text):
+            assert words.startswith("static ") or function.startswith("pa_"), f"{name}: {function}"
+
+
+def test_no_function_takes_many_parameters():
+    for name, text in C_FILES.items():
+        for match in FUNCTION.finditer(re.sub(r"\\\n", " ", text)):
+            parameters = match.group(0).split("(", 1)[1].count(",") + 1
+            assert parameters <= 10, f"{name}: {match.group(2)} takes {parameters}"
+
+
+def test_blocks_do_not_depend_on_threads():
+    assert not re.search(r"thread|worker_count|team|parallel\.h", C_FILES["plan.c"])
+    assert "workers" in C_FILES["attention.c"]
+
+
+def test_the_door_knows_one_header():
+    declared = re.findall(r'cdef extern from "([^"]+)"', DOOR)
+    assert sorted(declared) == ["Python.h", "pyattn.h"]
+    python_h = re.search(r'cdef extern from "Python.h":\n((?:    .*\n)+)', DOOR).group(1)
+    assert python_h.split() == ["int", "PyErr_CheckSignals()", "noexcept"]
+    assert not re.search(r"^\s*(?:include|#include)\b", DOOR, flags=re.M)
+    for line in re.findall(r"^\s*(?:cimport|from .* cimport) .*$", DOOR, flags=re.M):
+        assert re.match(r"\s*(?:cimport (?:cython|numpy)\b|from libc\.\w+ cimport)", line), line
+    # Typed array arguments take None unless told otherwise, and crash.
+    signature = re.search(r"def attention\((.*?)\):", DOOR, flags=re.S).group(1)
+    assert "cnp.ndarray query not None" in signature
+    assert "cnp.ndarray key not None" in signature
+
+
+def imports(text):
+    """Names of all that a module imports, as "a" or "a.b" for ``from a import b``."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_who_imports_the_door():
+    found = {n for n, text in PYTHON_FILES.items() if any("_core" in i for i in imports(text))}
+    assert found == {"attention.py", "runtime.py"}
+
+
+def test_reference_imports_numpy_only():
+    assert imports(PYTHON_FILES["reference.py"]) <= {"numpy", "__future__.annotations"}
+    assert "numpy" in imports(PYTHON_FILES["reference.py"])
+
+
+def test_environment_is_read_in_one_place():
+    found = {n for n, t in PYTHON_FILES.items() if re.search(r"\benviron\b|\bgetenv\b", t)}
+    assert found == {"runtime.py"}
+    assert not re.search(r"environ\[[^]]+\]\s*=|putenv|setenv", "".join(PYTHON_FILES.values()))
+
+
+def test_messages_are_worded_in_one_place():
+    """attention.py raises nothing itself."""
+    raising = {
+        name
+        for name, text in PYTHON_FILES.items()
+        if any(isinstance(node, ast.Raise) for node in ast.walk(ast.parse(text)))
+    }
+    assert raising == {"_check.py", "runtime.py"}
+
+
+SETTINGS = {"get_isa", "get_num_threads", "set_isa", "set_num_threads", "show_config", "reference"}
+
+
+def test_every_function_has_a_twin():
+    assert set(reference.__all__) == set(pyattn.__all__) - SETTINGS
+    assert set(pyattn.__all__) >= SETTINGS
+    for name in pyattn.__all__:
+        assert hasattr(pyattn, name)
+
+
+@pytest.mark.parametrize("name", [n for n in pyattn.__all__ if n != "reference"])
+def test_documented(name):
+    doc = inspect.getdoc(getattr(pyattn, name))
+    assert doc
+    first = doc.splitlines()[0]
+    assert first.endswith("."), first
+    if name not in SETTINGS:
+        for section in ("Parameters", "Returns", "Raises", "Examples"):
+            assert re.search(rf"^{section}\n-+$", doc, flags=re.M), section
+    elif inspect.signature(getattr(pyattn, name)).parameters:
+        assert re.search(r"^Parameters\n-+$", doc, flags=re.M)
+    for parameter in inspect.signature(getattr(pyattn, name)).parameters:
+        assert re.search(rf"^(?:\w+, )*{parameter}(?:, \w+)*(?: :.*)?$", doc, flags=re.M), parameter
+
+
+def test_no_unsafe_arithmetic():
+    """Never -ffast-math or a part of it, at link time either."""
+    unsafe = r"(?<!Never )-f(?:fast-math|finite-math-only|associative-math|unsafe-math\w*)|-Ofast"
+    unsafe += r"|-funsafe-math|-freciprocal-math|-fno-signed-zeros|-ffp-contract=fast|-mdaz-ftz"
+    for name in ("setup.py", "Makefile", "pyproject.toml"):
+        text = re.sub(r"#[^\n]*", "", (ROOT / name).read_text())
+        assert not re.findall(unsafe, text), name
+    assert re.search(unsafe, 'CFLAGS = ["-ffast-math"]')
+    assert "-ffp-contract=off" in (ROOT / "setup.py").read_text()
+    assert not offenders(
+        r"fast-math|#\s*pragma\s+(?:GCC|clang)\s+optimize|__attribute__\(\(optimize", C_FILES
+    )
+
+
+def test_nothing_is_tuned_for_the_machine_that_builds():
+    for name in ("setup.py", "Makefile"):
+        assert not re.search(r"-march=native|-mtune=native", (ROOT / name).read_text()), name
