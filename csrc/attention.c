@@ -265,7 +265,7 @@ static void finish_panel(const job *j, const unit *u, const desk *s, const panel
                          const pa_state *state) {
   const pa_attention_call *c = j->call;
   unsigned char empty[PA_MAX_LANES];
-  double factors[PA_MAX_LANES]; /* room for either type */
+  double factors[2 * PA_MAX_LANES]; /* room for either type */
   for (int lane = 0; lane < p->width * j->kernels->lanes; ++lane) {
     const pa_span span = row_span(j, u, p->first_row + min64(lane, p->count - 1));
     empty[lane] = span.first >= span.last;
@@ -402,6 +402,8 @@ static pa_status run(job *j) {
 }
 
 pa_status pa_attention(pa_attention_call *call) {
+  call->scratch_bytes = SIZE_MAX;
+  if (!pa_plan_fits(call)) return PA_NO_MEMORY;
   job j = {.call = call, .kernels = pa_dispatch(call->type)};
   j.plan = pa_plan_attention(call, j.kernels);
   const int64_t tasks = j.plan.units * (j.plan.wave ? j.plan.wave : 1);

@@ -13,4 +13,10 @@ typedef struct pa_span {
 /* What query `query` of batch element `b` may see. Both ends never fall from query to query. */
 pa_span pa_visible(const pa_attention_call *call, int64_t b, int64_t query);
 
+/* The end of the keys that any query may see; at most 0: none sees any. */
+int64_t pa_visible_last(const pa_attention_call *call);
+
+/* The number of batch elements: the product of the leading extents. */
+int64_t pa_batch(const pa_attention_call *call);
+
 #endif

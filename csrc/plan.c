@@ -1,5 +1,6 @@
 #include "plan.h"
 
+#include "geometry.h"
 #include "scratch.h"
 
 enum {
@@ -12,12 +13,6 @@ enum {
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
-int64_t pa_plan_batch(const pa_attention_call *call) {
-  int64_t n = 1;
-  for (int axis = 0; axis < call->batch_axes; ++axis) n *= call->batch[axis];
-  return n;
-}
-
 void pa_plan_panel(const pa_plan *plan, int64_t panel, int64_t *first_vector, int *width) {
   const int64_t base = plan->vectors / plan->panels, wider = plan->vectors % plan->panels;
   *first_vector = panel * base + min64(panel, wider);
@@ -25,7 +20,7 @@ void pa_plan_panel(const pa_plan *plan, int64_t panel, int64_t *first_vector, in
 }
 
 pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kernels) {
-  const int64_t heads = pa_plan_batch(call) * call->kv_heads;
+  const int64_t heads = pa_batch(call) * call->kv_heads;
   const size_t real = (size_t)kernels->real_bytes;
   pa_plan p = {.d = call->d, .dv = call->weights.data ? 0 : call->dv};
 
@@ -37,7 +32,8 @@ pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kerne
   p.unit_panels = min64(PA_UNIT_PANELS, 1 + heads * p.panels / (2 * FEW_UNITS));
   p.blocks = ceil_div(p.panels, p.unit_panels);
   p.units = heads * p.blocks;
-  p.chunks = ceil_div(call->keys, PA_KEY_CHUNK);
+  const int64_t last_key = pa_visible_last(call);
+  p.chunks = last_key > 0 ? ceil_div(last_key, PA_KEY_CHUNK) : 1;
   /* Weights are written by whoever knows the whole row, so their units stay whole. */
   if (p.units < FEW_UNITS && p.chunks > 1 && !call->weights.data)
     p.wave = min64(p.chunks, WAVE_SLOTS / p.units);
@@ -48,7 +44,7 @@ pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kerne
   const size_t states = p.wave ? 0 : p.chunks > 1 ? 2 : 1;
   const size_t tile = pa_scratch_round(lanes * (PA_KEY_BLOCK + 2) * real); /* scores, top, alpha */
   p.worker_bytes = (size_t)p.unit_panels * (p.queries_bytes + states * p.state_bytes) + tile;
-  p.work = 2.0 * (double)heads * (double)p.rows * (double)call->keys * (double)(p.d + p.dv + 16);
+  p.work = 2.0 * (double)heads * (double)p.rows * (double)min64(call->keys, p.chunks * PA_KEY_CHUNK) * (double)(p.d + p.dv + 16);
   return p;
 }
 
@@ -56,4 +52,12 @@ size_t pa_plan_wave_bytes(const pa_plan *plan) {
   if (!plan->wave) return 0;
   const int64_t panels = plan->units * plan->unit_panels;
   return (size_t)((plan->wave + 1) * panels) * plan->state_bytes;
+}
+
+int pa_plan_fits(const pa_attention_call *call) {
+  /* The largest scratch there can be, with room for every rounding up; far below what size_t holds,
+   * and far above any memory. */
+  const double states = 4.0 * WAVE_SLOTS * PA_UNIT_PANELS, lanes = PA_MAX_LANES, real = 8;
+  const double d = (double)call->d, dv = (double)call->dv;
+  return states * lanes * real * (d + dv + 4 * PA_KEY_BLOCK) < 0x1p62;
 }

@@ -21,7 +21,7 @@
 #include "pyattn.h"
 
 enum {
-  PA_KEY_CHUNK = 16 * PA_KEY_BLOCK,
+  PA_KEY_CHUNK = 8 * PA_KEY_BLOCK,
   PA_UNIT_PANELS = 4,
   PA_MAX_LANES = 64, /* of a panel, any kernel table */
 };
@@ -32,7 +32,7 @@ typedef struct pa_plan {
   int64_t unit_panels;     /* panels per unit, at most PA_UNIT_PANELS */
   int64_t blocks;          /* units per key head */
   int64_t units;           /* in all */
-  int64_t chunks;          /* per key head */
+  int64_t chunks;          /* per key head: as far as any query sees */
   int64_t wave;            /* chunks per wave; 0: a unit is one task, chunk after chunk */
   int panel_lanes;         /* lanes of the widest panel */
   int64_t d, dv;
@@ -42,7 +42,8 @@ typedef struct pa_plan {
 
 pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kernels);
 
-int64_t pa_plan_batch(const pa_attention_call *call); /* product of the leading extents */
+/* Whether the sizes of scratch memory can be computed at all without overflow. */
+int pa_plan_fits(const pa_attention_call *call);
 
 /* The vectors of a panel: widths differ by one at most, the wider come first. */
 void pa_plan_panel(const pa_plan *plan, int64_t panel, int64_t *first_vector, int *width);

@@ -2,8 +2,9 @@
 #include "parallel.h"
 #include "scratch.h"
 
-/* Enough tasks that every worker has one, and work enough that all are woken. */
-static const double MUCH_WORK = 1e9;
+static const double MUCH_WORK = 1e9; /* enough that all threads are woken */
+
+enum { PIECES = 32 }; /* for each worker: one that comes late still finds some */
 
 typedef struct probe {
   const pa_kernels *kernels;
@@ -39,16 +40,17 @@ static double run(probe *p, pa_team *team, int64_t tasks, pa_task task) {
 }
 
 double pa_probe_fma(pa_type type, int64_t rounds) {
-  probe p = {.kernels = pa_dispatch(type), .rounds = rounds};
+  probe p = {.kernels = pa_dispatch(type), .rounds = rounds / PIECES + 1};
   pa_team team;
   pa_team_begin(&team, pa_threads_get(), MUCH_WORK, NULL);
-  return run(&p, &team, team.workers, fma_task);
+  return run(&p, &team, PIECES * team.workers, fma_task);
 }
 
 double pa_probe_read(const char *data, size_t bytes) {
-  enum { pieces = 256 };
-  probe p = {.kernels = pa_dispatch(PA_FLOAT64), .data = data, .piece = bytes / pieces};
+  probe p = {.kernels = pa_dispatch(PA_FLOAT64), .data = data};
   pa_team team;
-  pa_team_begin(&team, pieces, MUCH_WORK, NULL);
+  pa_team_begin(&team, pa_threads_get(), MUCH_WORK, NULL);
+  const int64_t pieces = PIECES * (int64_t)team.workers;
+  p.piece = bytes / (size_t)pieces;
   return run(&p, &team, pieces, read_task);
 }

@@ -108,7 +108,7 @@ def attention_shapes(
         return leading, False
     try:
         return np.broadcast_shapes(*(shape[:-3] for shape in shapes)), True
-    except ValueError:
+    except (ValueError, RuntimeError):  # the latter: more axes than NumPy broadcasts
         met = ", ".join(f"{name} {a.shape}" for name, a in zip(names, given, strict=True))
         raise ValueError(f"{function}: leading axes do not broadcast: {met}") from None
 
@@ -177,6 +177,8 @@ def out(function: str, array: Any, shape: tuple[int, ...], dtype: np.dtype) -> N
 
 def overlaps_itself(array: np.ndarray) -> bool:
     """Whether two elements may share memory: each axis must step over all that finer axes span."""
+    if array.size == 0:
+        return False
     span = array.itemsize
     steps = sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1)
     for step, extent in steps:

@@ -165,7 +165,8 @@ def attention(cnp.ndarray query not None, cnp.ndarray key not None, cnp.ndarray 
     if status == PA_INTERRUPTED:
         reraise()
     elif status == PA_NO_MEMORY:
-        raise MemoryError(f"no memory for {call.scratch_bytes} bytes of scratch")
+        what = "attention" if weights is None else "attention_weights"
+        raise MemoryError(f"{what}: no memory for {call.scratch_bytes} bytes of scratch")
 
 
 def isa_runnable():

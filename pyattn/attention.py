@@ -120,7 +120,7 @@ def attention(
         result = np.empty(given_shape, q.dtype) if aside else out
     lse = np.empty(shape[:-1], q.dtype) if want_lse else None
 
-    if 0 in shape or 0 in k.shape[-3:-1]:  # nothing to compute, or no key to see
+    if 0 in shape[:-1] or 0 in k.shape[-3:-1]:  # nothing to compute, or no key to see
         result[...] = 0
         if lse is not None:
             lse[...] = -np.inf
@@ -128,6 +128,8 @@ def attention(
         view = _heads_first(result, layout)
         if not q.shape[-1]:
             q, k = _size_one(q), _size_one(k)
+        if not v.shape[-1]:  # nothing to write, but perhaps an lse
+            v, view = _size_one(v), np.empty((*shape[:-1], 1), q.dtype)
         _core.attention(q, k, v, view, None, lse, start, lengths, causal, scale)
 
     if out is not None and result is not out:
@@ -287,5 +289,5 @@ def _given_order(shape: tuple[int, ...], layout: str, two_axes: bool) -> tuple[i
 
 
 def _size_one(a: np.ndarray) -> np.ndarray:
-    """For a head size of 0, which makes every score 0: one column of zeros does the same."""
+    """For a size of 0: one column of zeros. As a head size it makes every score 0, as none does."""
     return np.broadcast_to(np.zeros((), a.dtype), (*a.shape[:-1], 1))

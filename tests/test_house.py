@@ -148,7 +148,7 @@ def test_kernels_have_no_globals():
     constant ones."""
     for name, text in KERNELS.items():
         for line in re.findall(r"^[ \t]+static\s[^\n]*", text, flags=re.M):
-            assert re.match(r"[ \t]+static const \w+ \w+\[\] = ", line), f"{name}: {line}"
+            assert re.match(r"[ \t]+static const \w+ \w+\[\w*\] = ", line), f"{name}: {line}"
         outside = re.findall(
             r"^(?!typedef|struct|enum|extern)[A-Za-z][\w ]*\b\w+\s*(?:\[\w*\])?\s*=[^=]",
             text,

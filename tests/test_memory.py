@@ -75,6 +75,30 @@ def test_huge_strides(isa, tmp_path, rng):
     assert_same_bits(pyattn.attention(*backwards, causal=True), expected[0][::-1])
 
 
+@LINUX
+@pytest.mark.parametrize("seen", [1, 70, 128, 1100])
+def test_padding_is_never_read(isa, seen):
+    """Hidden keys lie in pages past the end of a file: reading one is the end of the process."""
+    code = """
+import mmap, sys, tempfile, numpy as np, pyattn
+isa, seen, d = sys.argv[1], int(sys.argv[2]), 24
+pyattn.set_isa(isa)
+page = mmap.PAGESIZE
+size = -(-seen * d * 4 // page) * page
+with tempfile.TemporaryFile() as f:
+    f.truncate(3 * size)
+    raw = np.frombuffer(mmap.mmap(f.fileno(), 3 * size), np.uint8)
+    f.truncate(size)
+    x = np.ndarray((2 * seen, d), np.float32, raw, size - seen * d * 4)
+    x[:seen] = np.random.default_rng(0).standard_normal((seen, d))
+    q = x[:seen]
+    for options in {"key_lengths": seen}, {"causal": True, "query_start": 0}:
+        out = pyattn.attention(q, x, x, **options)
+        assert np.array_equal(out, pyattn.attention(q, q, q, **options))
+"""
+    python(code, isa, seen)
+
+
 def test_more_keys_than_float32_can_count():
     """2**24 + 1 keys. The last one takes all; then it is hidden and the others share."""
     keys = 2**24 + 1

@@ -16,9 +16,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Keys handled together. Every value sum is a fresh chain of at most this many terms, folded into
- * the output afterwards: what keeps the error flat (docs/numerics.md). Blocks start at multiples
- * of it on the key axis, whatever the shapes are: what keeps the bits the same. */
+/* Keys handled together. Blocks start at multiples of it on the key axis, whatever the shapes are:
+ * what keeps the bits the same. */
 #define PA_KEY_BLOCK 64
 
 /* A matrix where it lies: byte strides of any sign and size. */
@@ -93,13 +92,15 @@ typedef struct pa_kernels {
   /* total = total and part together; merging into a fresh state gives `part` bit by bit. */
   void (*merge)(pa_state *total, const pa_state *part, ptrdiff_t d, int width);
 
-  /* factor[lane] = empty[lane] ? 0 : 1 / state.sum[lane] */
+  /* factor[lane] = empty[lane] ? 0 : 1 / state.sum[lane], in two parts: factor[0][lane] rounded, and
+   * factor[1][lane] what rounding took away. */
   void (*factors)(const pa_state *state, int width, const unsigned char *empty, void *factor);
 
   /* lse[lane] = natural log of the softmax denominator; -inf where empty[lane] */
   void (*lse)(const pa_state *state, int width, const unsigned char *empty, void *lse);
 
-  /* rows[lane][k] = factor[lane] * x[k][lane] for lane < count, k < d. */
+  /* rows[lane][k] = (factor[0][lane] + factor[1][lane]) * x[k][lane] for lane < count, k < d. Never
+   * -0 where x is +-0. */
   void (*write)(char *const *rows, ptrdiff_t col, const void *x, ptrdiff_t d, int width, int count,
                 const void *factor);
 

@@ -31,12 +31,17 @@ static void pack_square(real *to, ptrdiff_t stride, const char *const *rows, ptr
   for (int i = 0; i < LANES; ++i) vf_store(to + i * stride, x[i] * vf_set1(scale));
 }
 
+/* x times a factor in two parts. Adding +0 turns -0 into +0: see docs/numerics.md. */
+PA_INLINE vf times_factor(vf x, vf factor, vf rest) {
+  return vf_fma(x, factor, vf_fma(x, rest, vf_set1(0)));
+}
+
 static void write_square(char *const *rows, ptrdiff_t at, const real *from, ptrdiff_t stride,
-                         int count, vf factor) {
+                         int count, const real *factors) {
+  const vf factor = vf_load(factors), rest = vf_load(factors + stride);
   vf x[LANES];
 #pragma GCC unroll 16
-  for (int i = 0; i < LANES; ++i) /* adding +0 turns -0 into +0: see docs/numerics.md */
-    x[i] = vf_fma(vf_load(from + i * stride), factor, vf_set1(0));
+  for (int i = 0; i < LANES; ++i) x[i] = times_factor(vf_load(from + i * stride), factor, rest);
   transpose_square(x);
   for (int i = 0; i < count; ++i) vf_store(rows[i] + at, x[i]);
 }
@@ -71,12 +76,14 @@ static void write_kernel(char *const *rows, ptrdiff_t col, const void *x, ptrdif
     if (col == (ptrdiff_t)sizeof(real) && d >= LANES) {
       for (ptrdiff_t k = 0; k < d; k += LANES) {
         if (k > d - LANES) k = d - LANES;
-        write_square(to, k * col, from + k * stride, stride, lanes, vf_load(factors));
+        write_square(to, k * col, from + k * stride, stride, lanes, factors);
       }
     } else {
-      for (ptrdiff_t k = 0; k < d; ++k)
-        for (int l = 0; l < lanes; ++l)
-          *(real_any *)(to[l] + k * col) = from[k * stride + l] * factors[l] + 0;
+      for (ptrdiff_t k = 0; k < d; ++k) { /* the same arithmetic, or a row's bits would tell strides */
+        const vf x =
+            times_factor(vf_load(from + k * stride), vf_load(factors), vf_load(factors + stride));
+        for (int l = 0; l < lanes; ++l) *(real_any *)(to[l] + k * col) = x[l];
+      }
     }
   }
 }

@@ -9,6 +9,13 @@
 #include "kernels.h"
 #include "vec_math.h"
 
+/* A score becomes its weight, in place. */
+PA_INLINE vf softmax_weight(real *at, vf top) {
+  const vf weight = vf_exp2(vf_load(at) - top);
+  vf_store(at, weight);
+  return weight;
+}
+
 static void softmax_kernel(void *scores, int keys, int width, const void *top, pa_state *state,
                            void *alpha) {
   for (int j = 0; j < width; ++j) {
@@ -17,16 +24,22 @@ static void softmax_kernel(void *scores, int keys, int width, const void *top, p
     const vf before = vf_load(tops);
     const vf after = vf_max(vf_load((const real *)top + lane), before);
     const vf fade = vf_exp2(before - after);
-    vf sum = vf_set1(0);
+    /* Sums of four, of these four, ...: a tree, since a long chain would lose digits. Where a key
+     * stands in it depends on the key alone, and a weight of 0 changes nothing. */
+    vf sum[4] = {vf_set1(0), vf_set1(0), vf_set1(0), vf_set1(0)};
     real *x = (real *)scores + lane;
-#pragma GCC unroll 2
-    for (int key = 0; key < keys; ++key, x += width * LANES) {
-      const vf weight = vf_exp2(vf_load(x) - after);
-      vf_store(x, weight);
-      sum = sum + weight;
+    const ptrdiff_t next = (ptrdiff_t)width * LANES;
+    int key = 0;
+    for (; key + 4 <= keys; key += 4, x += 4 * next) {
+      const vf a = softmax_weight(x, after), b = softmax_weight(x + next, after);
+      const vf c = softmax_weight(x + 2 * next, after), d = softmax_weight(x + 3 * next, after);
+      sum[key / 4 % 4] = sum[key / 4 % 4] + ((a + b) + (c + d));
     }
+    vf rest[4] = {vf_set1(0), vf_set1(0), vf_set1(0), vf_set1(0)};
+    for (int i = 0; key + i < keys; ++i) rest[i] = softmax_weight(x + i * next, after);
+    sum[key / 4 % 4] = sum[key / 4 % 4] + ((rest[0] + rest[1]) + (rest[2] + rest[3]));
     vf_store(tops, after);
-    vf_store(sums, vf_fma(fade, vf_load(sums), sum));
+    vf_store(sums, vf_fma(fade, vf_load(sums), (sum[0] + sum[1]) + (sum[2] + sum[3])));
     vf_store((real *)alpha + lane, fade);
   }
 }
@@ -90,10 +103,13 @@ static void merge_kernel(pa_state *total, const pa_state *part, ptrdiff_t d, int
 static void factors_kernel(const pa_state *state, int width, const unsigned char *empty,
                            void *factor) {
   for (int j = 0; j < width; ++j) {
-    vf inverse = vf_set1(1) / vf_load((const real *)state->sum + (ptrdiff_t)j * LANES);
+    const vf sum = vf_load((const real *)state->sum + (ptrdiff_t)j * LANES);
+    vf inverse = vf_set1(1) / sum;
+    vf rest = vf_fma(vf_set1(0) - sum, inverse, vf_set1(1)) * inverse; /* a step of Newton's */
     for (int l = 0; l < LANES; ++l)
-      if (empty[j * LANES + l]) inverse[l] = 0;
+      if (empty[j * LANES + l]) inverse[l] = rest[l] = 0;
     vf_store((real *)factor + (ptrdiff_t)j * LANES, inverse);
+    vf_store((real *)factor + (ptrdiff_t)(width + j) * LANES, rest);
   }
 }
 

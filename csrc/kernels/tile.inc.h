@@ -21,6 +21,12 @@
 #define MAX_WIDTH 3
 #define MAX_ROWS 16
 
+/* Every value sum is made of fresh chains of at most 16 terms, folded into the output afterwards:
+ * what keeps the error small (docs/numerics.md). Where registers allow, two chains run side by
+ * side, and folding is rarer by half. Divides PA_KEY_BLOCK. */
+#define VALUE_WAYS (PA_REGISTERS >= 32 ? 2 : 1)
+#define VALUE_KEYS (16 * VALUE_WAYS)
+
 PA_INLINE int tile_rows(int width) {
 #if PA_REGISTERS >= 32
   return width == 3 ? 8 : width == 2 ? 12 : 16;
@@ -29,45 +35,70 @@ PA_INLINE int tile_rows(int width) {
 #endif
 }
 
-/* With `guarded`, a lane whose B is -0.0 (sign bit set) keeps its sum untouched, so that it cannot
+/* With `ways` = 2, steps alternate between two sets of accumulators, added at the end: two chains of
+ * half the length, for sums that must not lose digits.
+ *
+ * With `guarded`, a lane whose B is -0.0 (sign bit set) keeps its sum untouched, so that it cannot
  * see what A holds there: 0 * NaN would be NaN. Everything else is the same, in the same order. */
-PA_INLINE void tile_product(const int guarded, const int rows, const int width, const pa_matrix *a,
-                            const real *b, ptrdiff_t steps, vf acc[][MAX_WIDTH]) {
-  const char *at = a->data;
+PA_INLINE void tile_step(const int guarded, const int rows, const int width, const char *at,
+                         ptrdiff_t a_row, const real *b, vf acc[][MAX_WIDTH]) {
+  vf bk[MAX_WIDTH];
+#pragma GCC unroll 3
+  for (int j = 0; j < width; ++j) bk[j] = vf_load(b + j * LANES);
 #pragma GCC unroll 16
-  for (int r = 0; r < rows; ++r)
+  for (int r = 0; r < rows; ++r) {
+    const vf ark = vf_set1_at(at + r * a_row);
 #pragma GCC unroll 3
-    for (int j = 0; j < width; ++j) acc[r][j] = vf_set1(0);
-#pragma GCC unroll 1
-  for (ptrdiff_t k = 0; k < steps; ++k) {
-    vf bk[MAX_WIDTH];
-#pragma GCC unroll 3
-    for (int j = 0; j < width; ++j) bk[j] = vf_load(b + j * LANES);
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) {
-      const vf ark = vf_set1_at(at + r * a->row);
-#pragma GCC unroll 3
-      for (int j = 0; j < width; ++j) {
-        const vf sum = vf_fma(ark, bk[j], acc[r][j]);
-        acc[r][j] = guarded ? vf_select((vi)bk[j] < 0, acc[r][j], sum) : sum;
-      }
+    for (int j = 0; j < width; ++j) {
+      const vf sum = vf_fma(ark, bk[j], acc[r][j]);
+      acc[r][j] = guarded ? vf_select((vi)bk[j] < 0, acc[r][j], sum) : sum;
     }
-    at += a->col;
-    b += width * LANES;
   }
 }
 
+PA_INLINE void tile_product(const int guarded, const int ways, const int rows, const int width,
+                            const pa_matrix *a, const real *b, ptrdiff_t steps,
+                            vf acc[][MAX_WIDTH]) {
+  const char *at = a->data;
+#pragma GCC unroll 16
+  for (int r = 0; r < ways * rows; ++r)
+#pragma GCC unroll 3
+    for (int j = 0; j < width; ++j) acc[r][j] = vf_set1(0);
+  ptrdiff_t k = 0;
+#pragma GCC unroll 4
+  for (; k + ways <= steps; k += ways) {
+#pragma GCC unroll 2
+    for (int w = 0; w < ways; ++w) {
+      tile_step(guarded, rows, width, at, a->row, b, acc + w * rows);
+      at += a->col;
+      b += width * LANES;
+    }
+  }
+  if (k < steps) tile_step(guarded, rows, width, at, a->row, b, acc);
+#pragma GCC unroll 16
+  for (int r = 0; r < (ways - 1) * rows; ++r)
+#pragma GCC unroll 3
+    for (int j = 0; j < width; ++j) acc[r][j] = acc[r][j] + acc[rows + r][j];
+}
+
 /* Calls tile(rows, width, first row, ...) over `count` rows: full tiles, then what is left in powers
- * of two. `width` must be a constant where this is expanded. */
-#define FOR_EACH_TILE(tile, width, count, ...)                                         \
-  do {                                                                                 \
-    ptrdiff_t row = 0;                                                                 \
-    for (; row + tile_rows(width) <= (count); row += tile_rows(width))                 \
-      tile(tile_rows(width), width, row, __VA_ARGS__);                                 \
-    if (tile_rows(width) > 8 && row + 8 <= (count)) tile(8, width, row, __VA_ARGS__), row += 8; \
-    if (tile_rows(width) > 4 && row + 4 <= (count)) tile(4, width, row, __VA_ARGS__), row += 4; \
-    if (row + 2 <= (count)) tile(2, width, row, __VA_ARGS__), row += 2;                \
-    if (row + 1 <= (count)) tile(1, width, row, __VA_ARGS__);                          \
+ * of two. `full` and `width` must be constants where this is expanded. */
+#define FOR_EACH_TILE(tile, full, width, count, ...)              \
+  do {                                                            \
+    ptrdiff_t row = 0;                                            \
+    for (; row + (full) <= (count); row += (full)) {              \
+      tile(full, width, row, __VA_ARGS__);                        \
+    }                                                             \
+    for (int part = 8; part > 0; part /= 2) {                     \
+      if (part >= (full) || row + part > (count)) continue;       \
+      switch (part) {                                             \
+        case 8: tile(8, width, row, __VA_ARGS__); break;          \
+        case 4: tile(4, width, row, __VA_ARGS__); break;          \
+        case 2: tile(2, width, row, __VA_ARGS__); break;          \
+        default: tile(1, width, row, __VA_ARGS__); break;         \
+      }                                                           \
+      row += part;                                                \
+    }                                                             \
   } while (0)
 
 /* One text for every width: the compiler sees the constant and unrolls. */
@@ -98,7 +129,7 @@ PA_INLINE void scores_tile(const int rows, const int width, ptrdiff_t row, const
   const pa_matrix a = {key->data + row * key->row, key->row, key->col};
   vf acc[MAX_ROWS][MAX_WIDTH];
   fetch_lines(ahead);
-  tile_product(0, rows, width, &a, panel, d, acc);
+  tile_product(0, 1, rows, width, &a, panel, d, acc);
 #pragma GCC unroll 3
   for (int j = 0; j < width; ++j) {
     vf best = vf_load(top + j * LANES);
@@ -114,7 +145,7 @@ PA_INLINE void scores_tile(const int rows, const int width, ptrdiff_t row, const
 static void scores_kernel(const pa_matrix *key, int keys, ptrdiff_t d, const void *panel, int width,
                           void *scores, void *top, pa_ahead *ahead) {
   for (int j = 0; j < width; ++j) vf_store((real *)top + j * LANES, vf_set1(-REAL_MAX));
-#define CALL(w) FOR_EACH_TILE(scores_tile, w, keys, key, d, panel, scores, top, ahead)
+#define CALL(w) FOR_EACH_TILE(scores_tile, tile_rows(w), w, keys, key, d, panel, scores, top, ahead)
   FOR_WIDTH(width, CALL)
 #undef CALL
 }
@@ -122,24 +153,34 @@ static void scores_kernel(const pa_matrix *key, int keys, ptrdiff_t d, const voi
 PA_INLINE void values_tile(const int rows, const int width, ptrdiff_t row, const int guarded,
                            const pa_matrix *value, int keys, const real *weights,
                            const real *alpha, real *out, pa_ahead *ahead) {
-  const pa_matrix a = {value->data + row * value->col, value->col, value->row};
-  vf acc[MAX_ROWS][MAX_WIDTH];
   fetch_lines(ahead);
-  tile_product(guarded, rows, width, &a, weights, keys, acc);
+  for (int from = 0; from < keys; from += VALUE_KEYS) {
+    const char *at = value->data + row * value->col + from * value->row;
+    const pa_matrix a = {at, value->col, value->row};
+    const int steps = keys - from < VALUE_KEYS ? keys - from : VALUE_KEYS;
+    vf acc[MAX_ROWS][MAX_WIDTH];
+    tile_product(guarded, VALUE_WAYS, rows, width, &a, weights + (ptrdiff_t)from * width * LANES, steps, acc);
+    /* What came before the block fades once. Only once a product, too: on many processors sums have
+     * units of their own, and the multipliers are what is scarce. */
 #pragma GCC unroll 3
-  for (int j = 0; j < width; ++j) {
-    const vf fade = vf_load(alpha + j * LANES);
+    for (int j = 0; j < width; ++j) {
+      real *to = out + (row * width + j) * LANES;
+      if (from == 0) {
+        const vf fade = vf_load(alpha + j * LANES);
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) {
-      real *to = out + ((row + r) * width + j) * LANES;
-      vf_store(to, vf_fma(fade, vf_load(to), acc[r][j]));
+        for (int r = 0; r < rows; ++r, to += width * LANES)
+          vf_store(to, vf_fma(fade, vf_load(to), acc[r][j]));
+      } else {
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r, to += width * LANES) vf_store(to, vf_load(to) + acc[r][j]);
+      }
     }
   }
 }
 
 static void values_kernel(const pa_matrix *value, int keys, ptrdiff_t d, const void *weights,
                           int width, const void *alpha, void *out, pa_ahead *ahead) {
-#define CALL(w) FOR_EACH_TILE(values_tile, w, d, 0, value, keys, weights, alpha, out, ahead)
+#define CALL(w) FOR_EACH_TILE(values_tile, tile_rows(w) / VALUE_WAYS, w, d, 0, value, keys, weights, alpha, out, ahead)
   FOR_WIDTH(width, CALL)
 #undef CALL
 }
