@@ -86,9 +86,22 @@ static char *view_head(const job *j, const pa_view *view, int64_t batch, int64_t
   return at;
 }
 
-/* Where a row of a key head's group lies; `head0` is the first head of the group. */
-static char *view_row(const job *j, const pa_view *view, char *head0, int64_t row) {
-  return head0 + row % j->plan.group * view->head + row / j->plan.group * view->row;
+/* Addresses of `count` rows of a key head's group from row `row` on, the last one repeated up to
+ * `lanes`; `head0` is the first head of the group. Rows lie query by query, head by head. */
+static void view_rows(const job *j, const pa_view *view, char *head0, int64_t row, int count,
+                      int lanes, char **rows) {
+  const int64_t group = j->plan.group;
+  int64_t head = row % group;
+  char *at = head0 + row / group * view->row + head * view->head;
+  for (int lane = 0; lane < count; ++lane) {
+    rows[lane] = at;
+    at += view->head;
+    if (++head == group) {
+      head = 0;
+      at += view->row - group * view->head;
+    }
+  }
+  for (int lane = count; lane < lanes; ++lane) rows[lane] = rows[count - 1];
 }
 
 static pa_span row_span(const job *j, const unit *u, int64_t row) {
@@ -137,10 +150,9 @@ static void pack_queries(const job *j, const unit *u, const desk *s) {
   char *head0 = view_head(j, query, u->batch, u->kv_head * j->plan.group);
   for (int64_t i = 0; i < u->panels; ++i) {
     const panel p = panel_of(j, u, s, i);
-    const char *rows[PA_MAX_LANES];
-    for (int lane = 0; lane < p.width * j->kernels->lanes; ++lane)
-      rows[lane] = view_row(j, query, head0, p.first_row + min64(lane, p.count - 1));
-    j->kernels->pack(p.queries, rows, query->col, j->plan.d, p.width, j->call->scale * log2e);
+    char *rows[PA_MAX_LANES];
+    view_rows(j, query, head0, p.first_row, p.count, p.width * j->kernels->lanes, rows);
+    j->kernels->pack(p.queries, (const char *const *)rows, query->col, j->plan.d, p.width, j->call->scale * log2e);
   }
 }
 
@@ -249,8 +261,7 @@ static void write_weights(const job *j, const unit *u, const desk *s, const pane
   pa_state known = {state->top, unused, NULL};
   for (int64_t from = 0; from < j->call->keys; from += PA_KEY_BLOCK) {
     char *rows[PA_MAX_LANES];
-    for (int lane = 0; lane < p->count; ++lane)
-      rows[lane] = view_row(j, view, head0, p->first_row + lane) + from * view->col;
+    view_rows(j, view, head0 + from * view->col, p->first_row, p->count, p->count, rows);
     const int all = (int)min64(PA_KEY_BLOCK, j->call->keys - from);
     int keys = 0;
     memset(unused, 0, sizeof unused);
@@ -264,9 +275,10 @@ static void write_weights(const job *j, const unit *u, const desk *s, const pane
 static void finish_panel(const job *j, const unit *u, const desk *s, const panel *p,
                          const pa_state *state) {
   const pa_attention_call *c = j->call;
-  unsigned char empty[PA_MAX_LANES];
+  unsigned char empty[PA_MAX_LANES] = {0};
   double factors[2 * PA_MAX_LANES]; /* room for either type */
   for (int lane = 0; lane < p->width * j->kernels->lanes; ++lane) {
+    if (p->all.first < p->all.last) break; /* there are keys that every row sees */
     const pa_span span = row_span(j, u, p->first_row + min64(lane, p->count - 1));
     empty[lane] = span.first >= span.last;
   }
@@ -276,8 +288,7 @@ static void finish_panel(const job *j, const unit *u, const desk *s, const panel
   } else {
     char *head0 = view_head(j, &c->out, u->batch, u->kv_head * j->plan.group);
     char *rows[PA_MAX_LANES];
-    for (int lane = 0; lane < p->count; ++lane)
-      rows[lane] = view_row(j, &c->out, head0, p->first_row + lane);
+    view_rows(j, &c->out, head0, p->first_row, p->count, p->count, rows);
     j->kernels->write(rows, c->out.col, state->out, j->plan.dv, p->width, p->count, factors);
   }
   if (c->lse) {
@@ -337,7 +348,7 @@ static void look_ahead(const job *j, int64_t index, pa_ahead *ahead) {
 static void unit_task(void *data, int64_t task, int64_t next, int worker) {
   job *j = data;
   pa_ahead ahead;
-  look_ahead(j, j->call->weights.data ? -1 : next, &ahead);
+  look_ahead(j, j->plan.look_ahead ? next : -1, &ahead);
   const unit u = unit_of(j, task);
   const desk s = desk_of(j, worker, &ahead);
   char *states = s.parts;

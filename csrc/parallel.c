@@ -32,8 +32,9 @@ enum {
   MANY_TASKS = 16, /* for each worker */
 };
 
-/* Below this a second thread costs more than it brings. */
-static const double WORK_FOR_TWO = 0.3e6;
+/* Below the first a second thread costs more than it brings; below the second a call is over before
+ * anybody could want to interrupt it, on the slowest machine. */
+static const double WORK_FOR_TWO = 0.3e6, WORK_FOR_POLLING = 20e6;
 
 static atomic_int threads_wanted = 1;
 
@@ -182,8 +183,8 @@ void pa_team_begin(pa_team *team, int64_t tasks, double work, pa_poll poll) {
   if (work < WORK_FOR_TWO) workers = 1;
   team->holds_threads = workers > 1 && !atomic_exchange(&pool.taken, 1);
   team->workers = team->holds_threads ? threads_ready(workers) : 1;
-  team->poll = poll;
-  team->polled_at = poll ? now_ns() : 0;
+  team->poll = work < WORK_FOR_POLLING ? NULL : poll;
+  team->polled_at = team->poll ? now_ns() : 0;
   atomic_init(&team->cancelled, 0);
 }
 

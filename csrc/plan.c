@@ -10,6 +10,9 @@ enum {
   WAVE_SLOTS = 128,
 };
 
+/* Less than this stays in a core's L2 from the writing of the inputs to the reading here. */
+static const double CACHED_BYTES = 1 << 19;
+
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -45,6 +48,8 @@ pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kerne
   const size_t tile = pa_scratch_round(lanes * (PA_KEY_BLOCK + 2) * real); /* scores, top, alpha */
   p.worker_bytes = (size_t)p.unit_panels * (p.queries_bytes + states * p.state_bytes) + tile;
   p.work = 2.0 * (double)heads * (double)p.rows * (double)min64(call->keys, p.chunks * PA_KEY_CHUNK) * (double)(p.d + p.dv + 16);
+  p.look_ahead = !call->weights.data && (double)heads * (double)(p.rows + call->keys) *
+                                                (double)(p.d + p.dv) * (double)real > CACHED_BYTES;
   return p;
 }
 

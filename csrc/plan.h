@@ -35,6 +35,7 @@ typedef struct pa_plan {
   int64_t chunks;          /* per key head: as far as any query sees */
   int64_t wave;            /* chunks per wave; 0: a unit is one task, chunk after chunk */
   int panel_lanes;         /* lanes of the widest panel */
+  int look_ahead;          /* whether there is more than caches hold, and fetching it early pays */
   int64_t d, dv;
   size_t queries_bytes, state_bytes, worker_bytes; /* of a panel, a panel, a worker */
   double work;                                     /* floating-point operations, about */

@@ -105,7 +105,7 @@ static void test_scores(int keys, int d, int width, int gap, int at_front) {
         sum += term, size += fabs(term);
       }
       const double got = get(out.data, r * lanes + l);
-      worst = fmax(worst, fabs(got - sum) / (unit * size * d));
+      worst = fmax(worst, fabs(got - sum) / (unit * size * (d + 1)));
       best = fmax(best, got);
     }
     bad += get(top.data, l) != best;
@@ -314,7 +314,9 @@ static void test_merge_and_finish(int d, int width) {
     const double log_sum = top * log(2) + log(sum);
     const double whole = get(factor.data, l) + get(factor.data, lanes + l);
     const double exact = 1 / get(fresh.sum.data, l);
-    bad += empty[l] ? whole != 0 : fabs(whole / exact - 1) > 0.01 * unit + 0x1p-52;
+    /* The second part needs a fused multiply-add to be of use, and generic has none. */
+    const double off = strcmp(K->isa, "generic") ? 0.01 * unit : 2 * unit;
+    bad += empty[l] ? whole != 0 : fabs(whole / exact - 1) > off + 0x1p-52;
     bad += empty[l] ? get(lse.data, l) != -HUGE_VAL
                     : fabs(get(lse.data, l) - log_sum) > 30 * unit * (1 + fabs(log_sum));
   }
