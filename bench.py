@@ -1,6 +1,7 @@
 """The one benchmark: pyattn against NumPy and whatever else is installed, checked and interleaved.
 
-    python bench.py [--quick] [--threads N] [--isa NAME] [--only TEXT] [--json FILE] [--plot FILE.png]
+    python bench.py [--quick] [--threads N] [--isa NAME] [--only TEXT] [--peers A,B]
+                    [--json FILE] [--plot FILE.png]
 
 Every result is first compared with the float64 reference. Then the contestants take turns: in every
 round each one rests, warms up with one call, and is timed; a figure is the median over the rounds
@@ -136,7 +137,7 @@ def run_pyattn(case: Case, x: Inputs, threads: int) -> list[Call]:
 
 
 def run_numpy(case: Case, x: Inputs, threads: int) -> list[Call]:
-    """Batched matmul by BLAS, softmax in place, head by head group; memory for one batch element."""
+    """Batched matmul by BLAS, softmax in place, one batch element after the other."""
     group = case.heads // case.kv_heads
     mask = mask_of(case, x)
     out = np.empty_like(x.q)
@@ -445,9 +446,9 @@ def measure(case: Case, names: list[str], threads: int, seconds: float, rounds: 
     own = times["pyattn"]
     for name, t in times.items():
         row.seconds[name] = statistics.median(t)
-        row.speedup[name] = statistics.median(a / b for a, b in zip(t, own))
+        row.speedup[name] = statistics.median(a / b for a, b in zip(t, own, strict=False))
     row.peak = statistics.median(peaks)
-    row.of_peak = statistics.median(row.flops / t / p for t, p in zip(own, peaks))
+    row.of_peak = statistics.median(row.flops / t / p for t, p in zip(own, peaks, strict=True))
     return row
 
 
@@ -534,7 +535,7 @@ def thread_scaling(threads: int) -> list[dict]:
     table = []
     for n in counts:
         seconds = statistics.median(times[n])
-        efficiency = statistics.median(a / b for a, b in zip(times[1], times[n])) / n
+        efficiency = statistics.median(a / b for a, b in zip(times[1], times[n], strict=True)) / n
         table.append({"threads": n, "seconds": seconds, "efficiency": efficiency})
         say(
             f"{n:7}{seconds * 1e3:9.2f}{case.flops / seconds / 1e9:10.1f}{100 * efficiency:11.1f} %"

@@ -1,8 +1,8 @@
 """Builds csrc/ once per instruction set into static libraries, and the Cython door on top.
 
 Every instruction set has flags of its own (``libraries=[(name, {..., "cflags": ...})]``); only its
-kernel files see them, so that no function compiled for a newer processor can be picked by the linker
-for everybody. Nothing here is chosen for the machine that builds: a wheel runs anywhere.
+kernel files see them, so that no function compiled for a newer processor can be picked by the
+linker for everybody. Nothing here is chosen for the machine that builds: a wheel runs anywhere.
 
 Environment: CC and CFLAGS are honoured as usual.
 """
@@ -17,13 +17,27 @@ from setuptools import Extension, setup
 MACHINE = platform.machine().lower()
 # -ffp-contract=off: multiply-adds are fused where the source says so and nowhere else.
 # Never -ffast-math or a part of it: NaN, infinities and denormals mean something here.
-CFLAGS = ["-std=c11", "-O3", "-fPIC", "-pthread", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
+CFLAGS = [
+    "-std=c11",
+    "-O3",
+    "-fPIC",
+    "-pthread",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fvisibility=hidden",
+]
 ISA_FLAGS = {
     "x86_64": {
         "generic": [],
         "avx2": ["-mavx2", "-mfma"],
-        "avx512": ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma",
-                   "-mprefer-vector-width=512"],
+        "avx512": [
+            "-mavx512f",
+            "-mavx512vl",
+            "-mavx512bw",
+            "-mavx512dq",
+            "-mfma",
+            "-mprefer-vector-width=512",
+        ],
     },
     "aarch64": {"generic": [], "neon": []},
 }

@@ -23,7 +23,7 @@ typedef struct job {
   const pa_kernels *kernels;
   pa_plan plan;
   pa_team team;
-  char *workers;       /* plan.worker_bytes each */
+  char *workers;        /* plan.worker_bytes each */
   char *parts, *totals; /* waves only: states, by (unit, chunk of wave, panel) and (unit, panel) */
   int64_t wave_from, wave_to; /* chunks of the running wave */
 } job;
@@ -47,7 +47,7 @@ typedef struct panel {
 /* Scratch of one worker. */
 typedef struct desk {
   int worker;
-  pa_ahead *ahead; /* what the next unit will want */
+  pa_ahead *ahead;                /* what the next unit will want */
   char *queries, *parts, *totals; /* by panel */
   char *scores, *top, *alpha;
 } desk;
@@ -152,7 +152,8 @@ static void pack_queries(const job *j, const unit *u, const desk *s) {
     const panel p = panel_of(j, u, s, i);
     char *rows[PA_MAX_LANES];
     view_rows(j, query, head0, p.first_row, p.count, p.width * j->kernels->lanes, rows);
-    j->kernels->pack(p.queries, (const char *const *)rows, query->col, j->plan.d, p.width, j->call->scale * log2e);
+    j->kernels->pack(p.queries, (const char *const *)rows, query->col, j->plan.d, p.width,
+                     j->call->scale * log2e);
   }
 }
 
@@ -178,8 +179,7 @@ static seen score_block(const job *j, const unit *u, const desk *s, const panel 
   if (to <= from || from + PA_KEY_BLOCK <= p->any.first) return NOTHING_SEEN;
   *keys = (int)(to - from);
   const pa_matrix key = {u->key.data + from * u->key.row, u->key.row, u->key.col};
-  j->kernels->scores(&key, *keys, j->plan.d, p->queries, p->width, s->scores, s->top,
-                     s->ahead);
+  j->kernels->scores(&key, *keys, j->plan.d, p->queries, p->width, s->scores, s->top, s->ahead);
   if (p->all.first <= from && to <= p->all.last) return ALL_SEEN;
   hide_block(j, u, p, from, *keys, -__builtin_inf(), s->scores, s->top);
   return PARTLY_SEEN;
@@ -196,8 +196,8 @@ static seen attend_block(const job *j, const unit *u, const desk *s, const panel
   const pa_matrix value = {u->value.data + from * u->value.row, u->value.row, u->value.col};
   if (what == PARTLY_SEEN && guarded) {
     hide_block(j, u, p, from, keys, -0.0, s->scores, s->top);
-    j->kernels->values_guarded(&value, keys, j->plan.dv, s->scores, p->width, s->alpha,
-                               state->out, s->ahead);
+    j->kernels->values_guarded(&value, keys, j->plan.dv, s->scores, p->width, s->alpha, state->out,
+                               s->ahead);
   } else {
     j->kernels->values(&value, keys, j->plan.dv, s->scores, p->width, s->alpha, state->out,
                        s->ahead);
@@ -333,11 +333,19 @@ static void look_ahead(const job *j, int64_t index, pa_ahead *ahead) {
   const pa_view *q = &c->query, *o = &c->out;
   ahead->byte = ahead->piece = ahead->inner = 0;
   ahead->regions[3] = (pa_region){view_head(j, q, u.batch, u.kv_head * p->group) + query * q->row,
-                                  q->row, q->head, p->d * real, queries, (int)p->group};
+                                  q->row,
+                                  q->head,
+                                  p->d * real,
+                                  queries,
+                                  (int)p->group};
   ahead->regions[2] = (pa_region){u.key.data, u.key.row, 0, p->d * real, keys, 1};
   ahead->regions[1] = (pa_region){u.value.data, u.value.row, 0, p->dv * real, keys, 1};
   ahead->regions[0] = (pa_region){view_head(j, o, u.batch, u.kv_head * p->group) + query * o->row,
-                                  o->row, o->head, p->dv * real, queries, (int)p->group};
+                                  o->row,
+                                  o->head,
+                                  p->dv * real,
+                                  queries,
+                                  (int)p->group};
   ahead->region = 3;
   const int64_t lines = (queries * p->group + keys) * (p->d + p->dv) * real / 64;
   const int64_t tiles = u.panels * min64(c->keys, PA_KEY_CHUNK) / PA_KEY_BLOCK * 16;
@@ -426,8 +434,8 @@ pa_status pa_attention(pa_attention_call *call) {
   if (scratch) {
     j.workers = scratch;
     j.parts = scratch + workers_bytes;
-    j.totals = j.parts + (size_t)(j.plan.units * j.plan.wave * j.plan.unit_panels) *
-                             j.plan.state_bytes;
+    j.totals =
+        j.parts + (size_t)(j.plan.units * j.plan.wave * j.plan.unit_panels) * j.plan.state_bytes;
     status = run(&j);
     pa_scratch_give(scratch);
   }

@@ -1,6 +1,7 @@
 #include "cpu.h"
 
-#if defined(PA_EMULATED) /* compiled without the instructions: runs anywhere (make check-emulated) */
+#if defined(PA_EMULATED) /* compiled without the instructions: runs anywhere (make check-emulated) \
+                          */
 int pa_cpu_has_avx2(void) { return 1; }
 int pa_cpu_has_avx512(void) { return 1; }
 #elif defined(__x86_64__)

@@ -5,7 +5,8 @@
 
 #include "cpu.h"
 
-#define PA_ISA(isa, runnable) extern const pa_kernels pa_kernels_##isa##_f32, pa_kernels_##isa##_f64;
+#define PA_ISA(isa, runnable) \
+  extern const pa_kernels pa_kernels_##isa##_f32, pa_kernels_##isa##_f64;
 #include "kernels/isa.inc"
 #undef PA_ISA
 

@@ -47,10 +47,10 @@ static struct {
   atomic_llong next; /* task */
   atomic_int seats;  /* workers that have come, the caller included */
 
-  atomic_int taken;       /* whether some team holds the threads */
+  atomic_int taken;        /* whether some team holds the threads */
   atomic_int open, inside; /* whether the job may be joined; threads that are looking or working */
-  atomic_uint round;      /* counts jobs: what a thread waits for */
-  atomic_int threads;     /* made so far */
+  atomic_uint round;       /* counts jobs: what a thread waits for */
+  atomic_int threads;      /* made so far */
   atomic_int sleeping;
   pthread_mutex_t mutex; /* guards sleeping */
   pthread_cond_t wake;

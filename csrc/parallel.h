@@ -23,7 +23,8 @@ typedef void (*pa_task)(void *data, int64_t task, int64_t next, int worker);
 void pa_team_begin(pa_team *team, int64_t tasks, double work, pa_poll poll);
 void pa_team_end(pa_team *team);
 
-/* Runs task(data, t, next, worker) once for every t < tasks, in order of starting, on all workers. */
+/* Runs task(data, t, next, worker) once for every t < tasks, in order of starting, on all workers.
+ */
 pa_status pa_team_run(pa_team *team, int64_t tasks, pa_task task, void *data);
 
 /* To be asked by tasks every millisecond or so: whether to return early. Polls, on worker 0. */

@@ -47,9 +47,11 @@ pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kerne
   const size_t states = p.wave ? 0 : p.chunks > 1 ? 2 : 1;
   const size_t tile = pa_scratch_round(lanes * (PA_KEY_BLOCK + 2) * real); /* scores, top, alpha */
   p.worker_bytes = (size_t)p.unit_panels * (p.queries_bytes + states * p.state_bytes) + tile;
-  p.work = 2.0 * (double)heads * (double)p.rows * (double)min64(call->keys, p.chunks * PA_KEY_CHUNK) * (double)(p.d + p.dv + 16);
+  p.work = 2.0 * (double)heads * (double)p.rows *
+           (double)min64(call->keys, p.chunks * PA_KEY_CHUNK) * (double)(p.d + p.dv + 16);
   p.look_ahead = !call->weights.data && (double)heads * (double)(p.rows + call->keys) *
-                                                (double)(p.d + p.dv) * (double)real > CACHED_BYTES;
+                                                (double)(p.d + p.dv) * (double)real >
+                                            CACHED_BYTES;
   return p;
 }
 

@@ -24,7 +24,8 @@ typedef enum pa_type { PA_FLOAT32 = 0, PA_FLOAT64 = 1 } pa_type;
 
 enum { PA_MAX_BATCH_AXES = 64 };
 
-/* A strided array (batch..., head, row, col); strides in bytes, of any sign and size, 0 included. */
+/* A strided array (batch..., head, row, col); strides in bytes, of any sign and size, 0 included.
+ */
 typedef struct pa_view {
   char *data;
   int64_t batch[PA_MAX_BATCH_AXES]; /* the first `batch_axes` of the call count */

@@ -133,7 +133,12 @@ def flag(function: str, name: str, value: Any) -> bool:
 
 
 def per_batch(
-    function: str, name: str, value: Any, leading: tuple[int, ...], low: int | None, high: int | None
+    function: str,
+    name: str,
+    value: Any,
+    leading: tuple[int, ...],
+    low: int | None,
+    high: int | None,
 ) -> np.ndarray | None:
     """Whole numbers, one per batch element, as a fresh C-contiguous int64 array; None is None."""
     if value is None:

@@ -3,7 +3,6 @@
 becomes an exception. No arithmetic, no defaults, no loops over elements. What is checked here, once
 more, is only what would be memory-unsafe; the messages for people are worded in ``_check.py``."""
 
-cimport cython
 cimport numpy as cnp
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t

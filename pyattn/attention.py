@@ -38,8 +38,8 @@ def attention(
         float32 or float64, any strides. Also (L, D) and (H, L, D). With ``layout="blhd"``
         (..., L, H, D).
     key : array_like, (..., Hkv, S, D)
-        ``H % Hkv == 0``; query head ``h`` reads key head ``h // (H // Hkv)``. With 6 query heads and
-        2 key heads, heads 0, 1, 2 of `query` attend to head 0 of `key`, and 3, 4, 5 to head 1.
+        ``H % Hkv == 0``; query head ``h`` reads key head ``h // (H // Hkv)``. With 6 query heads
+        and 2 key heads, heads 0, 1, 2 of `query` attend to head 0 of `key`, and 3, 4, 5 to head 1.
         Leading axes broadcast.
     value : array_like, (..., Hkv, S, Dv)
         `Dv` need not be `D`.
@@ -150,8 +150,8 @@ def attention_weights(
 ) -> np.ndarray:
     """The attention weights themselves: each row of the softmax, to look at.
 
-    The weights that `attention` gives to the values, from the same kernels. This is the one function
-    that makes an L x S array; `attention` never needs it.
+    The weights that `attention` gives to the values, from the same kernels. This is the one
+    function that makes an L x S array; `attention` never needs it.
 
     Parameters
     ----------
@@ -195,9 +195,7 @@ def attention_weights(
     return weights[0] if two_axes else weights
 
 
-def merge_attention(
-    outs: Sequence[Any], lses: Sequence[Any]
-) -> tuple[np.ndarray, np.ndarray]:
+def merge_attention(outs: Sequence[Any], lses: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
     """Merge attention over parts of the keys into attention over all of them.
 
     Each part is what ``attention(query, key[part], value[part], return_lse=True)`` returned; the

@@ -53,7 +53,7 @@ def _threads_from_environment() -> int:
     own = os.environ.get("PYATTN_NUM_THREADS")
     if own:
         if not own.strip().isdecimal() or int(own) < 1:
-            raise ValueError(f"PYATTN_NUM_THREADS must be a whole number of at least 1, got {own!r}")
+            raise ValueError(f"PYATTN_NUM_THREADS must be a whole number, 1 or more, got {own!r}")
         return int(own)
     shared = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     # Not ours to judge: OpenMP itself ignores a value it cannot read.

@@ -26,8 +26,8 @@ typedef struct pa_matrix {
   ptrdiff_t row, col;
 } pa_matrix;
 
-/* Memory that will be wanted soon: `count` pieces of `bytes` bytes, `stride` apart, `inner` in a row
- * `inner_stride` apart (heads of a group beside each other). */
+/* Memory that will be wanted soon: `count` pieces of `bytes` bytes, `stride` apart, `inner` in a
+ * row `inner_stride` apart (heads of a group beside each other). */
 typedef struct pa_region {
   const char *data;
   ptrdiff_t stride, inner_stride, bytes;
@@ -35,8 +35,9 @@ typedef struct pa_region {
   int inner;
 } pa_region;
 
-/* A walk over such memory. `scores` and `values` ask for `lines` cache lines of it before each tile, so
- * that they arrive while others are multiplied. A hint: reads nothing, changes no result. */
+/* A walk over such memory. `scores` and `values` ask for `lines` cache lines of it before each
+ * tile, so that they arrive while others are multiplied. A hint: reads nothing, changes no result.
+ */
 typedef struct pa_ahead {
   pa_region regions[4];
   int lines, region, inner; /* region: the next one; from the last down to 0, then -1 */
@@ -66,16 +67,16 @@ typedef struct pa_kernels {
 
   /* x[key][lane] = fill unless first[lane] <= key < last[lane]; top[lane] = largest of the rest.
    * With fill = -inf before `softmax`; with fill = -0.0 after it, for `values_guarded`. */
-  void (*hide)(void *x, int keys, int width, const int32_t *first, const int32_t *last,
-               double fill, void *top);
+  void (*hide)(void *x, int keys, int width, const int32_t *first, const int32_t *last, double fill,
+               void *top);
 
   /* One step of the running softmax: scores become weights in place,
    * new = max(top, state.top); alpha = 2**(state.top - new); weight = 2**(score - new);
    * state.sum = alpha * state.sum + sum of weights; state.top = new. A score of -inf weighs 0. */
-  void (*softmax)(void *scores, int keys, int width, const void *top, pa_state *state,
-                  void *alpha);
+  void (*softmax)(void *scores, int keys, int width, const void *top, pa_state *state, void *alpha);
 
-  /* out[k][lane] = alpha[lane] * out[k][lane] + sum over key of value[key][k] * weight[key][lane] */
+  /* out[k][lane] = alpha[lane] * out[k][lane] + sum over key of value[key][k] * weight[key][lane]
+   */
   void (*values)(const pa_matrix *value, int keys, ptrdiff_t d, const void *weights, int width,
                  const void *alpha, void *out, pa_ahead *ahead);
 
@@ -92,8 +93,8 @@ typedef struct pa_kernels {
   /* total = total and part together; merging into a fresh state gives `part` bit by bit. */
   void (*merge)(pa_state *total, const pa_state *part, ptrdiff_t d, int width);
 
-  /* factor[lane] = empty[lane] ? 0 : 1 / state.sum[lane], in two parts: factor[0][lane] rounded, and
-   * factor[1][lane] what rounding took away. */
+  /* factor[lane] = empty[lane] ? 0 : 1 / state.sum[lane], in two parts: factor[0][lane] rounded,
+   * and factor[1][lane] what rounding took away. */
   void (*factors)(const pa_state *state, int width, const unsigned char *empty, void *factor);
 
   /* lse[lane] = natural log of the softmax denominator; -inf where empty[lane] */

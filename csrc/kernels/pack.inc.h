@@ -46,8 +46,8 @@ static void write_square(char *const *rows, ptrdiff_t at, const real *from, ptrd
   for (int i = 0; i < count; ++i) vf_store(rows[i] + at, x[i]);
 }
 
-static void pack_kernel(void *panel, const char *const *rows, ptrdiff_t col, ptrdiff_t d,
-                        int width, double scale) {
+static void pack_kernel(void *panel, const char *const *rows, ptrdiff_t col, ptrdiff_t d, int width,
+                        double scale) {
   const ptrdiff_t stride = (ptrdiff_t)width * LANES;
   for (int j = 0; j < width; ++j) {
     real *to = (real *)panel + (ptrdiff_t)j * LANES;
@@ -79,7 +79,8 @@ static void write_kernel(char *const *rows, ptrdiff_t col, const void *x, ptrdif
         write_square(to, k * col, from + k * stride, stride, lanes, factors);
       }
     } else {
-      for (ptrdiff_t k = 0; k < d; ++k) { /* the same arithmetic, or a row's bits would tell strides */
+      for (ptrdiff_t k = 0; k < d;
+           ++k) { /* the same arithmetic, or a row's bits would tell strides */
         const vf x =
             times_factor(vf_load(from + k * stride), vf_load(factors), vf_load(factors + stride));
         for (int l = 0; l < lanes; ++l) *(real_any *)(to[l] + k * col) = x[l];

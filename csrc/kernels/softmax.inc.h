@@ -90,8 +90,7 @@ static void merge_kernel(pa_state *total, const pa_state *part, ptrdiff_t d, int
     const vf both = vf_max(a, b);
     const vf fade_a = vf_exp2(a - both), fade_b = vf_exp2(b - both);
     vf_store(top, both);
-    vf_store(sum, vf_fma(fade_a, vf_load(sum),
-                         fade_b * vf_load((const real *)part->sum + lane)));
+    vf_store(sum, vf_fma(fade_a, vf_load(sum), fade_b * vf_load((const real *)part->sum + lane)));
     for (ptrdiff_t k = 0; k < d; ++k) {
       real *out = (real *)total->out + k * width * LANES + lane;
       const vf more = vf_load((const real *)part->out + k * width * LANES + lane);

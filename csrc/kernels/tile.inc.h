@@ -5,7 +5,8 @@
  * A is read where it lies, one number at a time, broadcast to all lanes: any byte strides.
  * B is a packed panel in scratch memory: `width` vectors for every k, 1 <= width <= MAX_WIDTH.
  * Scores:  A[key, d] = K, B[d][query] = the packed queries.
- * Values:  A[d, key] = V (the same reading with rows and columns exchanged), B[key][query] = weights.
+ * Values:  A[d, key] = V (the same reading with rows and columns exchanged), B[key][query] =
+ * weights.
  */
 #ifndef PA_TILE_INC_H
 #define PA_TILE_INC_H
@@ -35,8 +36,8 @@ PA_INLINE int tile_rows(int width) {
 #endif
 }
 
-/* With `ways` = 2, steps alternate between two sets of accumulators, added at the end: two chains of
- * half the length, for sums that must not lose digits.
+/* With `ways` = 2, steps alternate between two sets of accumulators, added at the end: two chains
+ * of half the length, for sums that must not lose digits.
  *
  * With `guarded`, a lane whose B is -0.0 (sign bit set) keeps its sum untouched, so that it cannot
  * see what A holds there: 0 * NaN would be NaN. Everything else is the same, in the same order. */
@@ -81,24 +82,24 @@ PA_INLINE void tile_product(const int guarded, const int ways, const int rows, c
     for (int j = 0; j < width; ++j) acc[r][j] = acc[r][j] + acc[rows + r][j];
 }
 
-/* Calls tile(rows, width, first row, ...) over `count` rows: full tiles, then what is left in powers
- * of two. `full` and `width` must be constants where this is expanded. */
-#define FOR_EACH_TILE(tile, full, width, count, ...)              \
-  do {                                                            \
-    ptrdiff_t row = 0;                                            \
-    for (; row + (full) <= (count); row += (full)) {              \
-      tile(full, width, row, __VA_ARGS__);                        \
-    }                                                             \
-    for (int part = 8; part > 0; part /= 2) {                     \
-      if (part >= (full) || row + part > (count)) continue;       \
-      switch (part) {                                             \
-        case 8: tile(8, width, row, __VA_ARGS__); break;          \
-        case 4: tile(4, width, row, __VA_ARGS__); break;          \
-        case 2: tile(2, width, row, __VA_ARGS__); break;          \
-        default: tile(1, width, row, __VA_ARGS__); break;         \
-      }                                                           \
-      row += part;                                                \
-    }                                                             \
+/* Calls tile(rows, width, first row, ...) over `count` rows: full tiles, then what is left in
+ * powers of two. `full` and `width` must be constants where this is expanded. */
+#define FOR_EACH_TILE(tile, full, width, count, ...)        \
+  do {                                                      \
+    ptrdiff_t row = 0;                                      \
+    for (; row + (full) <= (count); row += (full)) {        \
+      tile(full, width, row, __VA_ARGS__);                  \
+    }                                                       \
+    for (int part = 8; part > 0; part /= 2) {               \
+      if (part >= (full) || row + part > (count)) continue; \
+      switch (part) {                                       \
+        case 8: tile(8, width, row, __VA_ARGS__); break;    \
+        case 4: tile(4, width, row, __VA_ARGS__); break;    \
+        case 2: tile(2, width, row, __VA_ARGS__); break;    \
+        default: tile(1, width, row, __VA_ARGS__); break;   \
+      }                                                     \
+      row += part;                                          \
+    }                                                       \
   } while (0)
 
 /* One text for every width: the compiler sees the constant and unrolls. */
@@ -151,15 +152,16 @@ static void scores_kernel(const pa_matrix *key, int keys, ptrdiff_t d, const voi
 }
 
 PA_INLINE void values_tile(const int rows, const int width, ptrdiff_t row, const int guarded,
-                           const pa_matrix *value, int keys, const real *weights,
-                           const real *alpha, real *out, pa_ahead *ahead) {
+                           const pa_matrix *value, int keys, const real *weights, const real *alpha,
+                           real *out, pa_ahead *ahead) {
   fetch_lines(ahead);
   for (int from = 0; from < keys; from += VALUE_KEYS) {
     const char *at = value->data + row * value->col + from * value->row;
     const pa_matrix a = {at, value->col, value->row};
     const int steps = keys - from < VALUE_KEYS ? keys - from : VALUE_KEYS;
     vf acc[MAX_ROWS][MAX_WIDTH];
-    tile_product(guarded, VALUE_WAYS, rows, width, &a, weights + (ptrdiff_t)from * width * LANES, steps, acc);
+    tile_product(guarded, VALUE_WAYS, rows, width, &a, weights + (ptrdiff_t)from * width * LANES,
+                 steps, acc);
     /* What came before the block fades once. Only once a product, too: on many processors sums have
      * units of their own, and the multipliers are what is scarce. */
 #pragma GCC unroll 3
@@ -180,7 +182,9 @@ PA_INLINE void values_tile(const int rows, const int width, ptrdiff_t row, const
 
 static void values_kernel(const pa_matrix *value, int keys, ptrdiff_t d, const void *weights,
                           int width, const void *alpha, void *out, pa_ahead *ahead) {
-#define CALL(w) FOR_EACH_TILE(values_tile, tile_rows(w) / VALUE_WAYS, w, d, 0, value, keys, weights, alpha, out, ahead)
+#define CALL(w)                                                                                    \
+  FOR_EACH_TILE(values_tile, tile_rows(w) / VALUE_WAYS, w, d, 0, value, keys, weights, alpha, out, \
+                ahead)
   FOR_WIDTH(width, CALL)
 #undef CALL
 }
@@ -188,7 +192,7 @@ static void values_kernel(const pa_matrix *value, int keys, ptrdiff_t d, const v
 static void values_guarded_kernel(const pa_matrix *value, int keys, ptrdiff_t d,
                                   const void *weights, int width, const void *alpha, void *out,
                                   pa_ahead *ahead) {
-#define CALL(w)                          \
+#define CALL(w)                           \
   for (ptrdiff_t row = 0; row < d; ++row) \
   values_tile(1, w, row, 1, value, keys, weights, alpha, out, ahead)
   FOR_WIDTH(width, CALL)

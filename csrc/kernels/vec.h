@@ -78,9 +78,7 @@ PA_INLINE vf vf_set1(real x) {
 PA_INLINE vf vf_set1_at(const char *p) { return vf_set1(*(const real_any *)p); }
 
 /* mask lanes are all ones or all zeros */
-PA_INLINE vf vf_select(vi mask, vf yes, vf no) {
-  return (vf)((mask & (vi)yes) | (~mask & (vi)no));
-}
+PA_INLINE vf vf_select(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
 /* a * b + c, rounded once where the hardware can; twice in the plain build, which has no FMA */
 PA_INLINE vf vf_fma(vf a, vf b, vf c) {

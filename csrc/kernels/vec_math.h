@@ -15,10 +15,10 @@
 #endif
 
 /* 2**f for f in [-1/2, 1/2]. The constant term is exactly 1: 2**0 must be exactly 1, so that a row
- * passes through a block it may not see without a changed bit. Coefficients: minimax of the relative
- * error under that constraint (Remez, 50 digits); polynomial alone 2.6e-9 (float), 1.8e-17 (double),
- * so what is left is rounding: under 1.1 ulp. The degree is even where it can be: with an odd one
- * the constraint costs a factor of 6, because the free error curve peaks at f = 0. */
+ * passes through a block it may not see without a changed bit. Coefficients: minimax of the
+ * relative error under that constraint (Remez, 50 digits); polynomial alone 2.6e-9 (float), 1.8e-17
+ * (double), so what is left is rounding: under 1.1 ulp. The degree is even where it can be: with an
+ * odd one the constraint costs a factor of 6, because the free error curve peaks at f = 0. */
 PA_INLINE vf vf_exp2_fraction(vf f) {
 #if PA_REAL_BITS == 32
   static const real c[] = {1.0F,

@@ -13,15 +13,15 @@
 
 static long check_passed, check_failed;
 
-#define CHECK(condition, ...)                                        \
-  do {                                                               \
-    if (condition) {                                                 \
-      ++check_passed;                                                \
-    } else if (++check_failed <= 20) {                               \
+#define CHECK(condition, ...)                                         \
+  do {                                                                \
+    if (condition) {                                                  \
+      ++check_passed;                                                 \
+    } else if (++check_failed <= 20) {                                \
       fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
-      fprintf(stderr, __VA_ARGS__);                                  \
-      fputc('\n', stderr);                                           \
-    }                                                                \
+      fprintf(stderr, __VA_ARGS__);                                   \
+      fputc('\n', stderr);                                            \
+    }                                                                 \
   } while (0)
 
 static int check_report(void) {

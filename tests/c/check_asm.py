@@ -23,7 +23,7 @@ INSTRUCTION = re.compile(r"^\s+([0-9a-f]+):\s+(\S+)\s*(.*)$")
 
 
 def loops(assembly: str) -> list[list[tuple[str, str]]]:
-    """Innermost loops: from the target of a backward jump to the jump, no other jump target inside."""
+    """Innermost loops: from the target of a backward jump to the jump, no other jump between."""
     code = [(int(m[1], 16), m[2], m[3]) for m in map(INSTRUCTION.match, assembly.splitlines()) if m]
     place = {address: i for i, (address, _, _) in enumerate(code)}
     found = []

@@ -5,7 +5,9 @@
 
 static int real; /* bytes */
 
-static double get(const char *at) { return real == 4 ? (double)*(const float *)at : *(const double *)at; }
+static double get(const char *at) {
+  return real == 4 ? (double)*(const float *)at : *(const double *)at;
+}
 static void put(char *at, double x) {
   if (real == 4) *(float *)at = (float)x;
   else *(double *)at = x;
@@ -47,9 +49,17 @@ static void test_call(pa_type type, int d, int dv, int queries, int keys, int wa
     start[b] = below(keys + 4) - queries;
     lengths[b] = below(keys + 1);
   }
-  pa_attention_call call = {.type = type, .batch_axes = 1, .batch = {batch}, .heads = heads,
-                            .kv_heads = kv_heads, .queries = queries, .keys = keys, .d = d,
-                            .dv = dv, .scale = (uniform() - 0.3) / sqrt(d), .causal = below(2)};
+  pa_attention_call call = {.type = type,
+                            .batch_axes = 1,
+                            .batch = {batch},
+                            .heads = heads,
+                            .kv_heads = kv_heads,
+                            .queries = queries,
+                            .keys = keys,
+                            .d = d,
+                            .dv = dv,
+                            .scale = (uniform() - 0.3) / sqrt(d),
+                            .causal = below(2)};
   if (below(2)) call.query_start = start;
   if (below(2)) call.key_lengths = lengths;
   guarded q, k, v = {0}, o, lse = {0};

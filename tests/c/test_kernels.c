@@ -110,8 +110,8 @@ static void test_scores(int keys, int d, int width, int gap, int at_front) {
     }
     bad += get(top.data, l) != best;
   }
-  CHECK(worst <= 1 && bad == 0, "scores: keys %d d %d width %d: error %g, %d maxima wrong", keys,
-        d, width, worst, bad);
+  CHECK(worst <= 1 && bad == 0, "scores: keys %d d %d width %d: error %g, %d maxima wrong", keys, d,
+        width, worst, bad);
   guarded_give(&memory), guarded_give(&panel), guarded_give(&out), guarded_give(&top);
 }
 
