@@ -13,6 +13,7 @@ The peak (multiply-adds in registers) is measured in the same rounds. PyTorch, o
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib.metadata
 import importlib.util
 import json
@@ -460,11 +461,12 @@ def peak_memory(call: Call) -> int | None:
         return 1024 * int(text.split(field + ":")[1].split()[0])
 
     try:
+        ctypes.CDLL(None).malloc_trim(0)  # what earlier calls freed must be taken anew
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
         before = status("VmRSS")
         call()
         return max(0, status("VmHWM") - before)
-    except (OSError, IndexError, ValueError):
+    except (OSError, IndexError, ValueError, AttributeError):
         return None
 
 
@@ -616,6 +618,8 @@ def main() -> None:
 
     cases = [c for c in CASES if not options.quick or c.name in QUICK]
     cases = [c for c in cases if not options.only or options.only in str(c)]
+    if not cases:
+        parser.error(f"no case contains {options.only!r}")
     seconds, rounds = (1.5, 7) if options.quick else (6.0, 15)
     start = time.perf_counter()
     rows = print_rows(names, lambda: (measure(c, names, threads, seconds, rounds) for c in cases))
