@@ -252,7 +252,7 @@ static void reset_totals(const job *j, const unit *u, const desk *s, char *total
 }
 
 /* The weights of a panel: its scores once more, now that the denominators are known. */
-static void write_weights(const job *j, const unit *u, const desk *s, const panel *p,
+static void write_weights(job *j, const unit *u, const desk *s, const panel *p,
                           const pa_state *state, const void *factors) {
   const pa_view *view = &j->call->weights;
   const size_t row = (size_t)p->width * (size_t)j->kernels->lanes * (size_t)j->kernels->real_bytes;
@@ -260,6 +260,7 @@ static void write_weights(const job *j, const unit *u, const desk *s, const pane
   double unused[PA_MAX_LANES];
   pa_state known = {state->top, unused, NULL};
   for (int64_t from = 0; from < j->call->keys; from += PA_KEY_BLOCK) {
+    if (pa_team_cancelled(&j->team, s->worker)) return;
     char *rows[PA_MAX_LANES];
     view_rows(j, view, head0 + from * view->col, p->first_row, p->count, p->count, rows);
     const int all = (int)min64(PA_KEY_BLOCK, j->call->keys - from);
@@ -272,7 +273,7 @@ static void write_weights(const job *j, const unit *u, const desk *s, const pane
   }
 }
 
-static void finish_panel(const job *j, const unit *u, const desk *s, const panel *p,
+static void finish_panel(job *j, const unit *u, const desk *s, const panel *p,
                          const pa_state *state) {
   const pa_attention_call *c = j->call;
   unsigned char empty[PA_MAX_LANES] = {0};
@@ -304,7 +305,7 @@ static void finish_panel(const job *j, const unit *u, const desk *s, const panel
   }
 }
 
-static void finish_unit(const job *j, const unit *u, const desk *s, char *states) {
+static void finish_unit(job *j, const unit *u, const desk *s, char *states) {
   for (int64_t i = 0; i < u->panels; ++i) {
     const panel p = panel_of(j, u, s, i);
     const pa_state state = state_at(j, states, i);
@@ -328,7 +329,7 @@ static void look_ahead(const job *j, int64_t index, pa_ahead *ahead) {
   const int64_t query = first * j->kernels->lanes / p->group;
   const int64_t queries =
       min64(((last + width) * j->kernels->lanes + p->group - 1) / p->group, c->queries) - query;
-  const int64_t keys = min64(u.last_key, ahead_keys);
+  const int64_t keys = max64(0, min64(u.last_key, ahead_keys));
   const int64_t real = j->kernels->real_bytes;
   const pa_view *q = &c->query, *o = &c->out;
   ahead->byte = ahead->piece = ahead->inner = 0;
@@ -346,7 +347,7 @@ static void look_ahead(const job *j, int64_t index, pa_ahead *ahead) {
                                   p->dv * real,
                                   queries,
                                   (int)p->group};
-  ahead->region = 3;
+  ahead->region = keys > 0 ? 3 : -1;
   const int64_t lines = (queries * p->group + keys) * (p->d + p->dv) * real / 64;
   const int64_t tiles = u.panels * min64(c->keys, PA_KEY_CHUNK) / PA_KEY_BLOCK * 16;
   ahead->lines = (int)(1 + min64(lines / max64(tiles, 1), 8));
@@ -355,7 +356,7 @@ static void look_ahead(const job *j, int64_t index, pa_ahead *ahead) {
 /* Task: a whole unit, chunk after chunk. */
 static void unit_task(void *data, int64_t task, int64_t next, int worker) {
   job *j = data;
-  pa_ahead ahead;
+  pa_ahead ahead = {.region = -1};
   look_ahead(j, j->plan.look_ahead ? next : -1, &ahead);
   const unit u = unit_of(j, task);
   const desk s = desk_of(j, worker, &ahead);
@@ -367,6 +368,7 @@ static void unit_task(void *data, int64_t task, int64_t next, int worker) {
     reset_totals(j, &u, &s, s.totals);
     merge_chunk(j, &u, &s, s.totals, s.parts);
     for (int64_t chunk = 1; chunk * PA_KEY_CHUNK < u.last_key; ++chunk) {
+      if (pa_team_cancelled(&j->team, worker)) return;
       attend_chunk(j, &u, &s, chunk, s.parts);
       merge_chunk(j, &u, &s, s.totals, s.parts);
     }
@@ -437,6 +439,7 @@ pa_status pa_attention(pa_attention_call *call) {
     j.totals =
         j.parts + (size_t)(j.plan.units * j.plan.wave * j.plan.unit_panels) * j.plan.state_bytes;
     status = run(&j);
+    if (pa_team_lost(&j.team)) status = run(&j);
     pa_scratch_give(scratch);
   }
   pa_team_end(&j.team);

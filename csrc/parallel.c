@@ -17,6 +17,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "parallel.h"
 
+#include <fenv.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -44,8 +45,9 @@ static struct {
   pa_task task;
   void *data;
   int64_t tasks;
-  atomic_llong next; /* task */
-  atomic_int seats;  /* workers that have come, the caller included */
+  atomic_llong next;  /* task */
+  atomic_int seats;   /* workers that have come, the caller included */
+  fenv_t environment; /* the caller's rounding and denormal modes: same bits whoever computes */
 
   atomic_int taken;        /* whether some team holds the threads */
   atomic_int open, inside; /* whether the job may be joined; threads that are looking or working */
@@ -54,6 +56,7 @@ static struct {
   atomic_int sleeping;
   pthread_mutex_t mutex; /* guards sleeping */
   pthread_cond_t wake;
+  atomic_int forks; /* counted in children */
 } pool = {.mutex = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
 static int64_t now_ns(void) {
@@ -111,8 +114,10 @@ static void join_job(void) {
   atomic_fetch_add(&pool.inside, 1);
   if (atomic_load(&pool.open)) {
     const int seat = atomic_fetch_add(&pool.seats, 1);
-    if (seat < pool.team->workers)
+    if (seat < pool.team->workers) {
+      fesetenv(&pool.environment);
       work_off(pool.team, &pool.next, pool.tasks, pool.task, pool.data, seat);
+    }
   }
   atomic_fetch_sub(&pool.inside, 1);
 }
@@ -142,6 +147,7 @@ static void *live(void *unused) {
 
 /* The child of a fork has the memory of the pool and none of its threads. */
 static void forget_threads(void) {
+  atomic_fetch_add(&pool.forks, 1);
   atomic_store(&pool.threads, 0);
   atomic_store(&pool.sleeping, 0);
   atomic_store(&pool.inside, 0);
@@ -161,6 +167,7 @@ static int threads_ready(int wanted) {
     sigset_t all, before;
     pthread_attr_t attributes;
     sigfillset(&all);
+    sigdelset(&all, SIGSEGV), sigdelset(&all, SIGBUS), sigdelset(&all, SIGFPE); /* faulthandler's */
     pthread_sigmask(SIG_SETMASK, &all, &before); /* what a thread inherits */
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -183,6 +190,7 @@ void pa_team_begin(pa_team *team, int64_t tasks, double work, pa_poll poll) {
   if (work < WORK_FOR_TWO) workers = 1;
   team->holds_threads = workers > 1 && !atomic_exchange(&pool.taken, 1);
   team->workers = team->holds_threads ? threads_ready(workers) : 1;
+  team->forks = atomic_load(&pool.forks);
   team->poll = work < WORK_FOR_POLLING ? NULL : poll;
   team->polled_at = team->poll ? now_ns() : 0;
   atomic_init(&team->cancelled, 0);
@@ -192,11 +200,19 @@ void pa_team_end(pa_team *team) {
   if (team->holds_threads) atomic_store(&pool.taken, 0);
 }
 
+int pa_team_lost(pa_team *team) {
+  if (!team->holds_threads || team->forks == atomic_load(&pool.forks)) return 0;
+  team->workers = 1;
+  team->holds_threads = 0;
+  return 1;
+}
+
 static void open_job(pa_team *team, int64_t tasks, pa_task task, void *data) {
   pool.team = team;
   pool.task = task;
   pool.data = data;
   pool.tasks = tasks;
+  fegetenv(&pool.environment);
   atomic_store(&pool.next, 0);
   atomic_store(&pool.seats, 1);
   atomic_store(&pool.open, 1);

@@ -14,6 +14,7 @@ typedef struct pa_team {
   pa_poll poll;
   int64_t polled_at; /* nanoseconds; worker 0 only */
   atomic_int cancelled;
+  int forks; /* of this process and its ancestors, when the team began */
 } pa_team;
 
 /* `next`: the task that this worker does afterwards, or -1 if that is not known. */
@@ -26,6 +27,11 @@ void pa_team_end(pa_team *team);
 /* Runs task(data, t, next, worker) once for every t < tasks, in order of starting, on all workers.
  */
 pa_status pa_team_run(pa_team *team, int64_t tasks, pa_task task, void *data);
+
+/* Whether this is the child of a fork that happened in the middle of the call (a signal handler
+ * can): the other workers stayed with the parent, and with them what they had computed. The team is
+ * then down to this thread, and everything is to be run again. */
+int pa_team_lost(pa_team *team);
 
 /* To be asked by tasks every millisecond or so: whether to return early. Polls, on worker 0. */
 int pa_team_cancelled(pa_team *team, int worker);

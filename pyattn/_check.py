@@ -121,8 +121,11 @@ def scale(function: str, value: Any, head_size: int, dtype: np.dtype) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{function}: scale must be finite, got {number}")
     # In the kernel scores are in units of log2: see docs/numerics.md.
-    if abs(number) * 1.4427 > float(np.finfo(dtype).max):
+    limits = np.finfo(dtype)
+    if abs(number) * 1.4427 > float(limits.max):
         raise ValueError(f"{function}: scale {number} is too large for {dtype}")
+    if number and abs(number) < float(limits.tiny):
+        raise ValueError(f"{function}: scale {number} is too small for {dtype}")
     return number
 
 
@@ -166,7 +169,7 @@ def per_batch(
 
 
 def out(function: str, array: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    if not isinstance(array, np.ndarray):
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{function}: out must be a NumPy array, got {type(array).__name__}")
     if array.shape != shape:
         raise ValueError(f"{function}: out must have shape {shape}, got {array.shape}")

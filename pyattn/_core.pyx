@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 """The door between Python and csrc/: arrays become view structs, the GIL is released, a status
-becomes an exception. No arithmetic, no defaults, no loops over elements. What is checked here, once
+becomes an exception. No arithmetic, no defaults, no loops over the data. What is checked here, once
 more, is only what would be memory-unsafe; the messages for people are worded in ``_check.py``."""
 
 cimport numpy as cnp

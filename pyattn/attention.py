@@ -57,7 +57,7 @@ def attention(
     key_lengths : int or (B,) ints, optional
         Keys at or past the length are padding: never read, no time spent on them.
     scale : float, optional
-        Default ``D ** -0.5``. May be 0 or negative.
+        Default ``D ** -0.5``. May be 0 or negative; otherwise a normal number of the dtype.
     layout : {"bhld", "blhd"}
         Order of the axes of all arrays, `out` included; both without a copy.
     return_lse : bool, default False

@@ -19,6 +19,9 @@ __all__ = [
 ]
 
 
+_MOST_THREADS = 1 << 16  # more than any machine has; what the C side counts in fits easily
+
+
 def _cgroup_cpus() -> float:
     """CPUs that a container may use (``cpu.max`` of cgroup v2, quota of v1); inf if unlimited."""
     try:
@@ -88,7 +91,7 @@ def set_num_threads(n: int) -> None:
         raise TypeError(f"set_num_threads: n must be an int, got {type(n).__name__}")
     if n < 1:
         raise ValueError(f"set_num_threads: n must be at least 1, got {n}")
-    _core.threads_set(min(int(n), 1 << 16))
+    _core.threads_set(min(int(n), _MOST_THREADS))
 
 
 def get_num_threads() -> int:
@@ -147,7 +150,7 @@ def show_config() -> None:
 
 
 def _initialize() -> None:
-    _core.threads_set(_threads_from_environment())
+    _core.threads_set(min(_threads_from_environment(), _MOST_THREADS))
     if os.environ.get("PYATTN_ISA"):
         try:
             set_isa(os.environ["PYATTN_ISA"])

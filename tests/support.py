@@ -9,9 +9,9 @@ import numpy as np
 STRESS = os.environ.get("PYATTN_STRESS") == "1"
 FLOATS = (np.float32, np.float64)
 
-# Lengths around the edges of vectors, tiles, blocks (64 keys) and chunks (1024 keys).
+# Lengths around the edges of vectors, tiles, blocks (64 keys) and chunks (512 keys).
 EDGES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 23, 24, 25, 31, 33, 47, 48, 49, 63, 64, 65, 127, 128, 129)
-LONG_EDGES = (1023, 1024, 1025, 2047, 2048, 2049)
+LONG_EDGES = (511, 512, 513, 1023, 1024, 1025, 2047, 2048, 2049)
 
 # Options under which every law must hold, as functions of the batch, L and S. A new option that
 # decides what may be seen, or changes the scores, belongs in this table.

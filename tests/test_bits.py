@@ -231,13 +231,15 @@ def test_row_alone(isa, rng):
         assert_same_bits(some, (out[:, :, a:b], lse[:, :, a:b]))
 
 
-@pytest.mark.parametrize("keys", [1, 2, 63, 64, 65, 1000, 1023, 1024, 1025, 2048, 2049])
+@pytest.mark.parametrize(
+    "keys", [1, 2, 63, 64, 65, 511, 512, 513, 1000, 1023, 1024, 1025, 2048, 2049]
+)
 def test_padding_changes_nothing(isa, keys, rng):
     """More keys, all of them hidden: by key_lengths, and by being in the future."""
     q, k, v = operands(rng, 1, 2, 3, keys + 1100, d=8)
     alone = attend((q, k[:, :, :keys], v[:, :, :keys]), {})
     last = attend((q, k[:, :, :keys], v[:, :, :keys]), {"causal": True})
-    for more in (1, 63, 64, 65, 1024, 1100):
+    for more in (1, 63, 64, 65, 512, 1024, 1100):
         padded = q, k[:, :, : keys + more], v[:, :, : keys + more]
         assert_same_bits(attend(padded, {"key_lengths": keys}), alone)
         first = attend(padded, {"causal": True, "query_start": keys - 1})

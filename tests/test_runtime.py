@@ -3,6 +3,7 @@
 What concerns a whole process is tried in one of its own, under a watchdog."""
 
 import os
+import platform
 import signal
 import sys
 import threading
@@ -105,8 +106,98 @@ pyattn.set_num_threads(1)
 expected = pyattn.attention(x, x, x)
 pyattn.set_num_threads({many})
 assert np.array_equal(pyattn.attention(x, x, x), expected)
-resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
-assert np.array_equal(pyattn.attention(x, x, x), expected)
+"""
+    python(code, timeout=WATCHDOG)
+
+
+@LINUX
+def test_threads_that_cannot_be_had_are_done_without():
+    """No room for their stacks."""
+    code = """
+import os, re, resource, numpy as np, pyattn
+x = np.random.default_rng(0).standard_normal((1, 40, 300, 8), dtype=np.float32)
+pyattn.set_num_threads(1)
+out = np.empty_like(x)
+expected = pyattn.attention(x, x, x)
+size = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1]) << 10
+resource.setrlimit(resource.RLIMIT_AS, (size + (8 << 20),) * 2)
+pyattn.set_num_threads(64)
+before = len(os.listdir("/proc/self/task"))
+assert np.array_equal(pyattn.attention(x, x, x, out=out), expected)
+assert len(os.listdir("/proc/self/task")) - before < 63
+"""
+    python(code, timeout=WATCHDOG, OPENBLAS_NUM_THREADS="1")
+
+
+@LINUX
+def test_fork_in_a_signal_handler_during_a_call():
+    """The child goes on with the call, without the threads that had part of it."""
+    code = """
+import os, signal, sys, numpy as np, pyattn
+x = np.random.default_rng(0).standard_normal((8, 3000, 64), dtype=np.float32)
+expected = pyattn.attention(x, x, x)
+child = None
+def handler(*_):
+    global child
+    if child is None:
+        child = os.fork()
+signal.signal(signal.SIGALRM, handler)
+pyattn.set_num_threads(2)
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+while child is None:
+    right = np.array_equal(pyattn.attention(x, x, x, out=np.full_like(x, np.nan)), expected)
+if child == 0:
+    os._exit(0 if right else 1)
+assert right
+assert os.waitpid(child, 0)[1] == 0
+"""
+    python(code, timeout=WATCHDOG)
+
+
+@LINUX
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the place of MXCSR")
+def test_threads_compute_in_the_callers_floating_point_state():
+    """If the caller flushes denormals (its own business), all do: the bits do not depend on who
+    computed what."""
+    code = """
+import ctypes, numpy as np, pyattn
+rng = np.random.default_rng(0)
+q, k = (rng.standard_normal((16, 400, 64), dtype=np.float32) * 6 for _ in range(2))
+pyattn.set_num_threads(2)
+normal = pyattn.attention_weights(q, k)
+libm, environment = ctypes.CDLL("libm.so.6"), (ctypes.c_uint32 * 8)()
+libm.fegetenv(environment)
+environment[7] |= 0x8040
+libm.fesetenv(environment)
+pyattn.set_num_threads(1)
+flushed = pyattn.attention_weights(q, k)
+pyattn.set_num_threads(2)
+both = [pyattn.attention_weights(q, k) for _ in range(5)]
+environment[7] &= ~0x8040
+libm.fesetenv(environment)
+assert not np.array_equal(flushed.view("u4"), normal.view("u4"))
+assert all(np.array_equal(x.view("u4"), flushed.view("u4")) for x in both)
+assert np.array_equal(pyattn.attention_weights(q, k).view("u4"), normal.view("u4"))
+"""
+    python(code, timeout=WATCHDOG)
+
+
+@LINUX
+def test_weights_can_be_interrupted():
+    """One panel and a long row of keys: nothing but writing weights for most of the time."""
+    code = """
+import signal, time, numpy as np, pyattn
+q = np.ones((48, 64), np.float32)
+k = np.ones((1_000_000, 64), np.float32)
+pyattn.set_num_threads(1)
+at = []
+signal.signal(signal.SIGALRM, lambda *_: at.append(time.perf_counter()))
+signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+start = time.perf_counter()
+pyattn.attention_weights(q, k)
+gaps = np.diff([start, *at, time.perf_counter()])
+print(f"longest time without a handler: {gaps.max():.3f} s")
+assert gaps.max() < 0.3
 """
     python(code, timeout=WATCHDOG)
 

@@ -49,8 +49,8 @@ PA_INLINE vf vf_exp2_fraction(vf f) {
   return p;
 }
 
-/* 2**t for t <= 0. NaN gives NaN; at or below EXP2_FLOOR the result is exactly 0, between that
- * and the smallest normal exponent it is a denormal. */
+/* 2**t for t <= 0. NaN gives NaN. Where t rounds to a whole number of EXP2_FLOOR or less the result
+ * is exactly 0; a little above it may be denormal. */
 PA_INLINE vf vf_exp2(vf t) {
   t = vf_max(vf_set1(EXP2_FLOOR), t); /* NaN, the second operand, stays */
   /* Adding the shift rounds t to a whole number n and leaves n + exponent bias in the low bits. */
