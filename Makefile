@@ -5,11 +5,11 @@ BUILD := build/c
 
 WARN := -Wall -Wextra -Wconversion -Wvla -Wmissing-prototypes -Werror
 CFLAGS_C := -std=c11 -g -pthread -ffp-contract=off -fno-math-errno $(WARN)
-TEST_CFLAGS := -std=c11 -g -O1 -pthread -Wall -Wextra -Icsrc
+TEST_CFLAGS := -std=c11 -g -O1 -pthread -Wall -Wextra -Wno-unused-function -Icsrc
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 DRIVERS := $(wildcard csrc/*.c)
 HEADERS := $(wildcard csrc/*.h csrc/kernels/*)
-TESTS := test_kernels test_attention
+TESTS := test_kernels test_attention test_parallel
 AVX2 := -mavx2 -mfma
 AVX512 := -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma -mprefer-vector-width=512
 

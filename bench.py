@@ -442,8 +442,8 @@ def measure(case: Case, names: list[str], threads: int, seconds: float, rounds: 
     deadline = time.perf_counter() + seconds
     while row.rounds < rounds and (row.rounds < 3 or time.perf_counter() < deadline):
         for name, call in calls.items():
-            # Whoever takes seconds for one call is known well enough after two rounds.
-            if row.rounds < 2 or estimate[name] < 10 * estimate["pyattn"]:
+            # Whoever is slower by far is known well enough after one round.
+            if row.rounds < 1 or estimate[name] < 5 * estimate["pyattn"]:
                 times[name].append(take_turn(call, repeats[name]))
             if name == "pyattn":
                 peaks.append(fma_peak())  # of the same moment
@@ -629,7 +629,7 @@ def main() -> None:
     cases = [c for c in cases if not options.only or options.only in str(c)]
     if not cases:
         parser.error(f"no case contains {options.only!r}")
-    seconds, rounds = (1.5, 7) if options.quick else (3.5, 11)
+    seconds, rounds = (1.5, 7) if options.quick else (2.5, 11)
     start = time.perf_counter()
     rows = print_rows(names, lambda: (measure(c, names, threads, seconds, rounds) for c in cases))
     scaling, lengths = [], []

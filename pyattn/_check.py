@@ -130,7 +130,7 @@ def scale(function: str, value: Any, head_size: int, dtype: np.dtype) -> float:
 
 
 def flag(function: str, name: str, value: Any) -> bool:
-    if isinstance(value, (bool, np.bool_)):
+    if value is True or value is False or isinstance(value, np.bool_):
         return bool(value)
     raise TypeError(f"{function}: {name} must be True or False, got {type(value).__name__}")
 
@@ -142,10 +142,8 @@ def per_batch(
     leading: tuple[int, ...],
     low: int | None,
     high: int | None,
-) -> np.ndarray | None:
-    """Whole numbers, one per batch element, as a fresh C-contiguous int64 array; None is None."""
-    if value is None:
-        return None
+) -> np.ndarray:
+    """Whole numbers, one per batch element, as a fresh C-contiguous int64 array."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{function}: {name} must not be a masked array")
     a = np.asarray(value)

@@ -7,6 +7,7 @@ cimport numpy as cnp
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
 
+import os
 import threading
 
 cnp.import_array()
@@ -14,6 +15,7 @@ cnp.import_array()
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
+    unsigned long PyThread_get_thread_ident() noexcept
 
 
 cdef extern from "pyattn.h" nogil:
@@ -49,6 +51,18 @@ cdef extern from "pyattn.h" nogil:
     int pa_threads_get()
     double pa_probe_fma(pa_type type, int64_t rounds)
     double pa_probe_read(const char *data, size_t bytes)
+
+
+cdef unsigned long main_thread = threading.main_thread().ident
+
+
+def _find_main_thread():
+    """In the child of a fork the thread that forked is the main one."""
+    global main_thread
+    main_thread = threading.main_thread().ident
+
+
+os.register_at_fork(after_in_child=_find_main_thread)
 
 
 cdef int poll_signals() noexcept with gil:
@@ -155,9 +169,7 @@ def attention(cnp.ndarray query not None, cnp.ndarray key not None, cnp.ndarray 
     call.causal = causal
     call.scale = scale
     # Python delivers signals to the main thread only; others need not ask.
-    call.poll = NULL
-    if threading.get_ident() == threading.main_thread().ident:
-        call.poll = poll_signals
+    call.poll = poll_signals if PyThread_get_thread_ident() == main_thread else <pa_poll> NULL
 
     with nogil:
         status = pa_attention(&call)

@@ -107,8 +107,11 @@ def attention(
     scale = _check.scale("attention", scale, q.shape[-1], q.dtype)
     causal = _check.flag("attention", "causal", causal)
     want_lse = _check.flag("attention", "return_lse", return_lse)
-    start = _check.per_batch("attention", "query_start", query_start, leading, None, None)
-    lengths = _check.per_batch("attention", "key_lengths", key_lengths, leading, 0, k.shape[-2])
+    start = lengths = None
+    if query_start is not None:
+        start = _check.per_batch("attention", "query_start", query_start, leading, None, None)
+    if key_lengths is not None:
+        lengths = _check.per_batch("attention", "key_lengths", key_lengths, leading, 0, k.shape[-2])
 
     shape = (*leading, *q.shape[-3:-1], v.shape[-1])
     given_shape = _given_order(shape, layout, two_axes)
@@ -183,10 +186,15 @@ def attention_weights(
     )
     scale = _check.scale("attention_weights", scale, q.shape[-1], q.dtype)
     causal = _check.flag("attention_weights", "causal", causal)
-    start = _check.per_batch("attention_weights", "query_start", query_start, leading, None, None)
-    lengths = _check.per_batch(
-        "attention_weights", "key_lengths", key_lengths, leading, 0, k.shape[-2]
-    )
+    start = lengths = None
+    if query_start is not None:
+        start = _check.per_batch(
+            "attention_weights", "query_start", query_start, leading, None, None
+        )
+    if key_lengths is not None:
+        lengths = _check.per_batch(
+            "attention_weights", "key_lengths", key_lengths, leading, 0, k.shape[-2]
+        )
     weights = np.empty((*leading, *q.shape[-3:-1], k.shape[-2]), q.dtype)
     if weights.size:
         if not q.shape[-1]:

@@ -187,7 +187,8 @@ def test_the_door_knows_one_header():
     declared = re.findall(r'cdef extern from "([^"]+)"', DOOR)
     assert sorted(declared) == ["Python.h", "pyattn.h"]
     python_h = re.search(r'cdef extern from "Python.h":\n((?:    .*\n)+)', DOOR).group(1)
-    assert python_h.split() == ["int", "PyErr_CheckSignals()", "noexcept"]
+    names = re.findall(r"(\w+)\(", python_h)
+    assert names == ["PyErr_CheckSignals", "PyThread_get_thread_ident"]
     assert not re.search(r"^\s*(?:include|#include)\b", DOOR, flags=re.M)
     for line in re.findall(r"^\s*(?:cimport|from .* cimport) .*$", DOOR, flags=re.M):
         assert re.match(r"\s*(?:cimport (?:cython|numpy)\b|from libc\.\w+ cimport)", line), line
