@@ -66,7 +66,7 @@ check-threads: $(HEADERS) ## C tests with ThreadSanitizer
 check-emulated: ## AVX-512 and AVX2 as plain vectors and through SIMDe; NEON under qemu
 	$(call build_and_run,vectors,$(CC),-O2 -Wno-psabi -DPA_EMULATED,generic avx2 avx512,,,)
 	$(call build_and_run,simde,$(CC),-O2 -Wno-psabi -DPA_EMULATED -DPA_SIMDE,generic avx2 avx512,,,)
-	$(call build_and_run,neon,aarch64-linux-gnu-gcc -static,-O2,generic neon,qemu-aarch64,,)
+	$(call build_and_run,neon,aarch64-linux-gnu-gcc -static,-O2 -DCHECK_UNDER_QEMU,generic neon,qemu-aarch64,,)
 
 check-asm: ## no spills in the micro-kernel's loops: reads the disassembly
 	$(PYTHON) tests/c/check_asm.py --cc $(CC)
