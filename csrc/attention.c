@@ -313,6 +313,14 @@ static void finish_unit(job *j, const unit *u, const desk *s, char *states) {
   }
 }
 
+/* The rows of some queries in all heads of the unit's group. */
+static pa_region rows_region(const job *j, const unit *u, const pa_view *view, int64_t query,
+                             int64_t queries, int64_t bytes) {
+  const char *head0 = view_head(j, view, u->batch, u->kv_head * j->plan.group);
+  return (pa_region){head0 + query * view->row, view->row, view->head, bytes, queries,
+                     (int)j->plan.group};
+}
+
 /* The memory that unit `index` starts with: its queries, its first keys and values, its output.
  * Only worth while if that is much of what it touches at all: see `ahead_keys`. */
 static void look_ahead(const job *j, int64_t index, pa_ahead *ahead) {
@@ -331,22 +339,11 @@ static void look_ahead(const job *j, int64_t index, pa_ahead *ahead) {
       min64(((last + width) * j->kernels->lanes + p->group - 1) / p->group, c->queries) - query;
   const int64_t keys = max64(0, min64(u.last_key, ahead_keys));
   const int64_t real = j->kernels->real_bytes;
-  const pa_view *q = &c->query, *o = &c->out;
   ahead->byte = ahead->piece = ahead->inner = 0;
-  ahead->regions[3] = (pa_region){view_head(j, q, u.batch, u.kv_head * p->group) + query * q->row,
-                                  q->row,
-                                  q->head,
-                                  p->d * real,
-                                  queries,
-                                  (int)p->group};
+  ahead->regions[3] = rows_region(j, &u, &c->query, query, queries, p->d * real);
   ahead->regions[2] = (pa_region){u.key.data, u.key.row, 0, p->d * real, keys, 1};
   ahead->regions[1] = (pa_region){u.value.data, u.value.row, 0, p->dv * real, keys, 1};
-  ahead->regions[0] = (pa_region){view_head(j, o, u.batch, u.kv_head * p->group) + query * o->row,
-                                  o->row,
-                                  o->head,
-                                  p->dv * real,
-                                  queries,
-                                  (int)p->group};
+  ahead->regions[0] = rows_region(j, &u, &c->out, query, queries, p->dv * real);
   ahead->region = keys > 0 ? 3 : -1;
   const int64_t lines = (queries * p->group + keys) * (p->d + p->dv) * real / 64;
   const int64_t tiles = u.panels * min64(c->keys, PA_KEY_CHUNK) / PA_KEY_BLOCK * 16;
@@ -362,12 +359,12 @@ static void unit_task(void *data, int64_t task, int64_t next, int worker) {
   const desk s = desk_of(j, worker, &ahead);
   char *states = s.parts;
   pack_queries(j, &u, &s);
-  attend_chunk(j, &u, &s, 0, s.parts);
-  if (j->plan.chunks > 1) {
+  if (j->plan.chunks == 1) {
+    attend_chunk(j, &u, &s, 0, s.parts);
+  } else {
     states = s.totals;
     reset_totals(j, &u, &s, s.totals);
-    merge_chunk(j, &u, &s, s.totals, s.parts);
-    for (int64_t chunk = 1; chunk * PA_KEY_CHUNK < u.last_key; ++chunk) {
+    for (int64_t chunk = 0; chunk * PA_KEY_CHUNK < u.last_key; ++chunk) {
       if (pa_team_cancelled(&j->team, worker)) return;
       attend_chunk(j, &u, &s, chunk, s.parts);
       merge_chunk(j, &u, &s, s.totals, s.parts);

@@ -107,11 +107,7 @@ def attention(
     scale = _check.scale("attention", scale, q.shape[-1], q.dtype)
     causal = _check.flag("attention", "causal", causal)
     want_lse = _check.flag("attention", "return_lse", return_lse)
-    start = lengths = None
-    if query_start is not None:
-        start = _check.per_batch("attention", "query_start", query_start, leading, None, None)
-    if key_lengths is not None:
-        lengths = _check.per_batch("attention", "key_lengths", key_lengths, leading, 0, k.shape[-2])
+    start, lengths = _positions("attention", query_start, key_lengths, leading, k.shape[-2])
 
     shape = (*leading, *q.shape[-3:-1], v.shape[-1])
     given_shape = _given_order(shape, layout, two_axes)
@@ -186,15 +182,7 @@ def attention_weights(
     )
     scale = _check.scale("attention_weights", scale, q.shape[-1], q.dtype)
     causal = _check.flag("attention_weights", "causal", causal)
-    start = lengths = None
-    if query_start is not None:
-        start = _check.per_batch(
-            "attention_weights", "query_start", query_start, leading, None, None
-        )
-    if key_lengths is not None:
-        lengths = _check.per_batch(
-            "attention_weights", "key_lengths", key_lengths, leading, 0, k.shape[-2]
-        )
+    start, lengths = _positions("attention_weights", query_start, key_lengths, leading, k.shape[-2])
     weights = np.empty((*leading, *q.shape[-3:-1], k.shape[-2]), q.dtype)
     if weights.size:
         if not q.shape[-1]:
@@ -276,6 +264,18 @@ def _operands(
     if broadcast:
         views = [np.broadcast_to(a, leading + a.shape[-3:]) for a in views]
     return views, leading, two_axes
+
+
+def _positions(
+    function: str, query_start: Any, key_lengths: Any, leading: tuple[int, ...], keys: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """`query_start` and `key_lengths` as arrays, one number per batch element; None stays None."""
+    start = lengths = None
+    if query_start is not None:
+        start = _check.per_batch(function, "query_start", query_start, leading, None, None)
+    if key_lengths is not None:
+        lengths = _check.per_batch(function, "key_lengths", key_lengths, leading, 0, keys)
+    return start, lengths
 
 
 def _heads_first(a: np.ndarray, layout: str) -> np.ndarray:
