@@ -1,5 +1,5 @@
-/* Which keys a query may see. A mask source is something a block of keys can be asked about: all
- * seen (the lean kernels), none (skipped before K is read), or some (`hide`, row by row). */
+/* Where queries and keys stand, and which keys a query may see by position alone: lengths, window,
+ * spans. What else there is to see or not to see is in terms.h. */
 #ifndef PA_GEOMETRY_H
 #define PA_GEOMETRY_H
 
@@ -10,10 +10,31 @@ typedef struct pa_span {
   int64_t first, last;
 } pa_span;
 
-/* What query `query` of batch element `b` may see. Both ends never fall from query to query. */
-pa_span pa_visible(const pa_attention_call *call, int64_t b, int64_t query);
+/* Extents of one batch element, and where it starts in packed arrays. */
+typedef struct pa_sequence {
+  int64_t first_query, queries, first_key, keys;
+} pa_sequence;
 
-/* The end of the keys that any query may see; at most 0: none sees any. */
+pa_sequence pa_sequence_of(const pa_attention_call *call, int64_t b);
+
+/* Where query 0 of batch element `b` stands on its key axis. */
+int64_t pa_start(const pa_attention_call *call, int64_t b);
+
+/* The bytes from the start of a strided array to batch element `b`. */
+int64_t pa_batch_offset(const pa_attention_call *call, const int64_t *strides, int64_t b);
+
+/* What query `query` in head `head` of batch element `b` may see. */
+pa_span pa_visible(const pa_attention_call *call, int64_t b, int64_t head, int64_t query);
+
+/* Of queries from <= i < to, in heads first <= h < end: what any may see, and what all may see. */
+void pa_visible_range(const pa_attention_call *call, int64_t b, const int64_t heads[2],
+                      const int64_t queries[2], pa_span *any, pa_span *all);
+
+/* What the whole array `span` of a PA_SPAN term says of one query. */
+pa_span pa_term_span(const pa_attention_call *call, const pa_term *term, int64_t b, int64_t head,
+                     int64_t query);
+
+/* An end of the keys that any query may see, found without looking at every query. */
 int64_t pa_visible_last(const pa_attention_call *call);
 
 /* The number of batch elements: the product of the leading extents. */

@@ -1,5 +1,8 @@
 #include "plan.h"
 
+#include <math.h>
+#include <string.h>
+
 #include "geometry.h"
 #include "scratch.h"
 
@@ -8,6 +11,7 @@ enum {
    * server, few enough that the merged states stay small. */
   FEW_UNITS = 64,
   WAVE_SLOTS = 128,
+  WEIGHT_CLASSES = 256, /* of packed sequences: four to a doubling */
 };
 
 /* Less than this stays in a core's L2 from the writing of the inputs to the reading here. */
@@ -15,44 +19,117 @@ static const double CACHED_BYTES = 1 << 19;
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
-void pa_plan_panel(const pa_plan *plan, int64_t panel, int64_t *first_vector, int *width) {
-  const int64_t base = plan->vectors / plan->panels, wider = plan->vectors % plan->panels;
+void pa_plan_panel(const pa_cut *cut, int64_t panel, int64_t *first_vector, int *width) {
+  const int64_t base = cut->vectors / cut->panels, wider = cut->vectors % cut->panels;
   *first_vector = panel * base + min64(panel, wider);
   *width = (int)(base + (panel < wider));
 }
 
+pa_cut pa_plan_cut(const pa_plan *plan, int64_t queries) {
+  pa_cut cut = {.rows = plan->group * queries};
+  cut.vectors = ceil_div(cut.rows, plan->lanes);
+  cut.panels = ceil_div(cut.vectors, plan->max_width);
+  cut.blocks = ceil_div(cut.panels, plan->unit_panels);
+  return cut;
+}
+
+/* Widest panel, and panels and units of one key head over all batch elements. */
+static void count_panels(const pa_attention_call *call, pa_plan *p, int64_t *panels) {
+  const int64_t batch = call->query_offsets ? pa_batch(call) : 1;
+  int64_t widest = 0;
+  *panels = p->units = 0;
+  for (int64_t b = 0; b < batch; ++b) {
+    const pa_cut cut = pa_plan_cut(p, pa_sequence_of(call, b).queries);
+    if (cut.panels) widest = max64(widest, ceil_div(cut.vectors, cut.panels));
+    *panels += cut.panels;
+    p->units += cut.blocks;
+    p->cut = cut;
+  }
+  p->panel_lanes = (int)widest * p->lanes;
+  if (!call->query_offsets) *panels *= pa_batch(call), p->units *= pa_batch(call);
+}
+
+/* What the terms need of every worker: tiles, and the addresses of the rows of tables. */
+static void plan_terms(const pa_attention_call *call, pa_plan *p) {
+  p->tiles = 1;
+  for (int t = 0; t < call->term_count; ++t) {
+    p->tables += call->terms[t].kind == PA_TABLE;
+    if (p->tiles < 2) p->tiles = 2;
+    if (call->terms[t].clause >= 0) p->tiles = 4;
+  }
+}
+
 pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kernels) {
-  const int64_t heads = pa_batch(call) * call->kv_heads;
+  const int64_t batch = pa_batch(call);
   const size_t real = (size_t)kernels->real_bytes;
-  pa_plan p = {.d = call->d, .dv = call->weights.data ? 0 : call->dv};
+  pa_plan p = {.d = call->d, .dv = call->weights.data ? 0 : call->dv, .unit_panels = 1};
 
   p.group = call->heads / call->kv_heads;
-  p.rows = p.group * call->queries;
-  p.vectors = ceil_div(p.rows, kernels->lanes);
-  p.panels = ceil_div(p.vectors, kernels->max_width);
-  p.panel_lanes = (int)ceil_div(p.vectors, p.panels) * kernels->lanes;
-  p.unit_panels = min64(PA_UNIT_PANELS, 1 + heads * p.panels / (2 * FEW_UNITS));
-  p.blocks = ceil_div(p.panels, p.unit_panels);
-  p.units = heads * p.blocks;
+  p.lanes = kernels->lanes;
+  p.max_width = kernels->max_width;
+  int64_t panels;
+  count_panels(call, &p, &panels);
+  p.unit_panels = min64(PA_UNIT_PANELS, 1 + call->kv_heads * panels / (2 * FEW_UNITS));
+  count_panels(call, &p, &panels);
+  p.units *= call->kv_heads;
   const int64_t last_key = pa_visible_last(call);
   p.chunks = last_key > 0 ? ceil_div(last_key, PA_KEY_CHUNK) : 1;
   /* Weights are written by whoever knows the whole row, so their units stay whole. */
-  if (p.units < FEW_UNITS && p.chunks > 1 && !call->weights.data)
+  if (p.units > 0 && p.units < FEW_UNITS && p.chunks > 1 && !call->weights.data)
     p.wave = min64(p.chunks, WAVE_SLOTS / p.units);
+  plan_terms(call, &p);
 
   const size_t lanes = (size_t)p.panel_lanes;
   p.queries_bytes = pa_scratch_round(lanes * (size_t)p.d * real);
-  p.state_bytes = pa_scratch_round(lanes * ((size_t)p.dv + 2) * real);
+  p.state_bytes = pa_scratch_round(lanes * (((size_t)p.dv + 2) * real + 1));
+  p.tile_bytes = pa_scratch_round(lanes * PA_KEY_BLOCK * real);
+  p.rows_bytes = pa_scratch_round(lanes * (size_t)p.tables * sizeof(char *));
+  p.bits_bytes = pa_scratch_round(lanes * (size_t)p.tables * sizeof(uint64_t));
   const size_t states = p.wave ? 0 : p.chunks > 1 ? 2 : 1;
-  const size_t tile = pa_scratch_round(lanes * (PA_KEY_BLOCK + 2) * real); /* scores, top, alpha */
-  p.worker_bytes = (size_t)p.unit_panels * (p.queries_bytes + states * p.state_bytes) + tile;
-  p.work = 2.0 * (double)heads * (double)p.rows *
+  p.worker_bytes =
+      (size_t)p.unit_panels * (p.queries_bytes + states * p.state_bytes + p.rows_bytes) +
+      p.bits_bytes + (size_t)(1 + p.tiles) * p.tile_bytes + pa_scratch_round(2 * lanes * real);
+  if (call->query_offsets)
+    p.order_bytes = pa_scratch_round((size_t)(2 * batch + 1) * sizeof(int64_t));
+  const double queries = (double)(call->query_offsets ? 1 : batch) * (double)call->queries;
+  p.work = 2.0 * (double)call->heads * queries *
            (double)min64(call->keys, p.chunks * PA_KEY_CHUNK) * (double)(p.d + p.dv + 16);
-  p.look_ahead = !call->weights.data && (double)heads * (double)(p.rows + call->keys) *
-                                                (double)(p.d + p.dv) * (double)real >
-                                            CACHED_BYTES;
+  const double rows =
+      queries * (double)call->heads + (double)(batch * call->kv_heads) * (double)call->keys;
+  p.look_ahead = !call->weights.data && rows * (double)(p.d + p.dv) * (double)real > CACHED_BYTES;
   return p;
+}
+
+/* Squares that a packed sequence costs, in classes of about a fifth. */
+static int weight_class(const pa_attention_call *call, int64_t b) {
+  const pa_sequence s = pa_sequence_of(call, b);
+  if (s.queries == 0) return 0;
+  const pa_span low = pa_visible(call, b, 0, 0), high = pa_visible(call, b, 0, s.queries - 1);
+  const double keys = (double)max64(0, low.last - low.first) + (double)(high.last - high.first);
+  return (int)(4 * log2((double)s.queries * (keys < 1 ? 1 : keys)));
+}
+
+void pa_plan_order(const pa_attention_call *call, const pa_plan *plan, int64_t *order,
+                   int64_t *units) {
+  const int64_t batch = pa_batch(call);
+  int64_t place[WEIGHT_CLASSES + 1];
+  memset(place, 0, sizeof place);
+  for (int64_t b = 0; b < batch; ++b) ++place[WEIGHT_CLASSES - 1 - weight_class(call, b)];
+  int64_t sum = 0;
+  for (int c = 0; c < WEIGHT_CLASSES; ++c) {
+    const int64_t count = place[c];
+    place[c] = sum;
+    sum += count;
+  }
+  for (int64_t b = 0; b < batch; ++b)
+    order[place[WEIGHT_CLASSES - 1 - weight_class(call, b)]++] = b;
+  units[0] = 0;
+  for (int64_t n = 0; n < batch; ++n) {
+    const pa_cut cut = pa_plan_cut(plan, pa_sequence_of(call, order[n]).queries);
+    units[n + 1] = units[n] + cut.blocks * call->kv_heads;
+  }
 }
 
 size_t pa_plan_wave_bytes(const pa_plan *plan) {
@@ -66,5 +143,5 @@ int pa_plan_fits(const pa_attention_call *call) {
    * and far above any memory. */
   const double states = 4.0 * WAVE_SLOTS * PA_UNIT_PANELS, lanes = PA_MAX_LANES, real = 8;
   const double d = (double)call->d, dv = (double)call->dv;
-  return states * lanes * real * (d + dv + 4 * PA_KEY_BLOCK) < 0x1p62;
+  return states * lanes * real * (d + dv + 8 * PA_KEY_BLOCK + PA_MAX_TERMS) < 0x1p62;
 }

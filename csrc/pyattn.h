@@ -23,6 +23,7 @@ typedef enum pa_status {
 typedef enum pa_type { PA_FLOAT32 = 0, PA_FLOAT64 = 1 } pa_type;
 
 enum { PA_MAX_BATCH_AXES = 64 };
+#define PA_UNLIMITED (INT64_MAX / 4)
 
 /* A strided array (batch..., head, row, col); strides in bytes, of any sign and size, 0 included.
  */
@@ -32,28 +33,77 @@ typedef struct pa_view {
   int64_t head, row, col;
 } pa_view;
 
+/* Number k of an axis in two levels lies at (k / inner) * outer + (k % inner) * stride bytes: a
+ * grid's pixels, the rows of a block table (stride 0), or with inner past the end any plain axis.
+ */
+typedef struct pa_axis {
+  int64_t inner, outer, stride;
+} pa_axis;
+
+/* What, besides the positions, decides which keys a query may see, or is added to its scores. */
+typedef enum pa_term_kind {
+  PA_SPAN,   /* int64 (..., heads, queries, 2): keys first <= j < last are seen */
+  PA_MATCH,  /* int32 (..., queries + keys): ids; a query sees the keys that bear its own */
+  PA_TABLE,  /* (..., heads, queries, keys): which are seen (bool), or what is added (-inf hides) */
+  PA_SLOPES, /* double (..., heads): -slope * |j - (i + query_start)| is added */
+} pa_term_kind;
+
+typedef enum pa_element {
+  PA_ELEMENT_FLOAT16,
+  PA_ELEMENT_BFLOAT16,
+  PA_ELEMENT_FLOAT32,
+  PA_ELEMENT_FLOAT64,
+  PA_ELEMENT_BOOL, /* any byte but 0 is true */
+} pa_element;
+
+/* Strides in bytes, 0 included: an array that all heads share is one array. Of PA_SPAN and PA_MATCH
+ * the last axis is contiguous, and `row` has one level. */
+typedef struct pa_term {
+  pa_term_kind kind;
+  pa_element element; /* PA_TABLE only */
+  int clause;         /* -1: holds always. 0, 1, ...: one clause at least must hold, all of it */
+  const char *data;
+  int64_t batch[PA_MAX_BATCH_AXES];
+  int64_t head;
+  pa_axis row, col; /* PA_TABLE: both; PA_SPAN: row */
+} pa_term;
+
+enum { PA_MAX_TERMS = 32, PA_MAX_CLAUSES = 16 };
+
 /* Called now and then, on the calling thread only, during long calls; nonzero asks to stop. */
 typedef int (*pa_poll)(void);
 
 /* out[b, h, i] = sum over j of p[b, h, i, j] * value[b, h / (heads / kv_heads), j], where
- * p[b, h, i, :] = softmax(scale * query[b, h, i] . key[b, h / (heads / kv_heads), :]) over the keys
- * j < key_lengths[b], and j <= i + query_start[b] if `causal`. A row that may see no key is 0. */
+ * p[b, h, i, :] = softmax(cap(scale * query[b, h, i] . key[b, h / (heads / kv_heads), :]) + terms)
+ * over the keys j < key_lengths[b] with -left <= j - (i + query_start[b]) <= right that all terms
+ * allow; cap(s) = softcap * tanh(s / softcap), or s. A row that may see no key is 0.
+ *
+ * Packed sequences: with offsets, batch element b has the queries query_offsets[b] <= i <
+ * query_offsets[b + 1] of `query`, `out` and `lse`, and its keys likewise; batch strides are 0.
+ * Positions count from 0 in every sequence; `queries` and `keys` are the sums; terms can only be
+ * slopes. */
 typedef struct pa_attention_call {
   pa_type type;
   int batch_axes;
   int64_t batch[PA_MAX_BATCH_AXES]; /* extents of the leading axes */
   int64_t heads, kv_heads, queries, keys, d, dv;
-  double scale;
-  int causal;
-  const int64_t *query_start; /* one per batch element, C order; NULL: keys - queries */
+  double scale, softcap;      /* softcap 0: none */
+  int64_t left, right;        /* PA_UNLIMITED: no limit */
+  const int64_t *query_start; /* one per batch element, C order; NULL: its keys - its queries */
   const int64_t *key_lengths; /* one per batch element, 0 <= length <= keys; NULL: keys */
-  pa_view query, key;         /* (..., heads, queries, d), (..., kv_heads, keys, d) */
-  pa_view value, out;         /* (..., kv_heads, keys, dv), (..., heads, queries, dv) */
-  pa_view weights;            /* (..., heads, queries, keys): if data is set, p goes here instead,
-                                 and value, out, dv are not looked at */
-  void *lse;                  /* C-contiguous (..., heads, queries) of `type`, or NULL */
-  pa_poll poll;               /* or NULL */
-  size_t scratch_bytes;       /* set by pa_attention: what it asked for */
+  const int64_t *query_offsets, *key_offsets; /* batch + 1 each, from 0 on; or both NULL */
+  const double *sinks; /* per head: a logit that takes weight and adds nothing; or NULL */
+  int term_count;
+  pa_term terms[PA_MAX_TERMS];
+  pa_view query, key; /* (..., heads, queries, d), (..., kv_heads, keys, d) */
+  pa_view value, out; /* (..., kv_heads, keys, dv), (..., heads, queries, dv) */
+  pa_view weights;   /* (..., heads, queries, keys): if data is set, p goes here instead, and value,
+                        out, dv are not looked at */
+  int64_t strongest; /* 0, or k: weights is (..., heads, queries, k), the largest p of each row */
+  pa_view indices;   /* int64, like `weights`: their keys; -1 where there are fewer than k */
+  void *lse;         /* C-contiguous (..., heads, queries) of `type`, or NULL */
+  pa_poll poll;      /* or NULL */
+  size_t scratch_bytes; /* set by pa_attention: what it asked for */
 } pa_attention_call;
 
 pa_status pa_attention(pa_attention_call *call);

@@ -6,17 +6,27 @@
 (2, 4, 10, 16)
 """
 
-from pyattn import reference
-from pyattn.attention import attention, attention_weights, merge_attention
+from pyattn import biases, masks, reference
+from pyattn.attention import (
+    attention,
+    attention_topk,
+    attention_varlen,
+    attention_weights,
+    merge_attention,
+)
 from pyattn.runtime import get_isa, get_num_threads, set_isa, set_num_threads, show_config
 
 __version__ = "0.1.0"
 
 __all__ = [
     "attention",
+    "attention_topk",
+    "attention_varlen",
     "attention_weights",
+    "biases",
     "get_isa",
     "get_num_threads",
+    "masks",
     "merge_attention",
     "reference",
     "set_isa",

@@ -15,6 +15,7 @@ import numpy as np
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 LAYOUTS = ("bhld", "blhd")
+MOST_TERMS = 32  # PA_MAX_TERMS
 
 
 def float_arrays(function: str, names: Sequence[str], given: Sequence[Any]) -> list[np.ndarray]:
@@ -127,6 +128,138 @@ def scale(function: str, value: Any, head_size: int, dtype: np.dtype) -> float:
     if number and abs(number) < float(limits.tiny):
         raise ValueError(f"{function}: scale {number} is too small for {dtype}")
     return number
+
+
+def softcap(function: str, value: Any, dtype: np.dtype) -> float:
+    """The cap as a float; 0: none."""
+    if value is None:
+        return 0.0
+    number = _real(function, "softcap", value)
+    limits = np.finfo(dtype)
+    low, high = float(limits.tiny), float(limits.max) / 2
+    if not low <= number <= high:
+        raise ValueError(
+            f"{function}: softcap must be positive and within [{low:.2g}, {high:.2g}] for {dtype}, "
+            f"got {number}"
+        )
+    return number
+
+
+def window(function: str, value: Any) -> tuple[int, int]:
+    """(left, right); -1: no limit."""
+    if value is None:
+        return -1, -1
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(
+            f"{function}: window must be a pair (left, right), None on a side for no limit, "
+            f"got {value!r}"
+        )
+    left, right = (
+        _window_side(function, name, side)
+        for name, side in zip(("left", "right"), value, strict=True)
+    )
+    return left, right
+
+
+def _window_side(function: str, name: str, value: Any) -> int:
+    if value is None:
+        return -1
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, (bool, np.bool_)):
+        raise TypeError(
+            f"{function}: window's {name} side must be a whole number or None, "
+            f"got {type(value).__name__}"
+        )
+    if number < 0:
+        raise ValueError(
+            f"{function}: window's {name} side must be at least 0, got {number}: "
+            "use None for no limit"
+        )
+    return min(number, np.iinfo(np.int64).max // 4)
+
+
+def sinks(function: str, value: Any, heads: int) -> np.ndarray:
+    """One logit per head, as float64."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{function}: sinks must not be a masked array")
+    a = np.asarray(value)
+    if a.dtype.kind != "f" and a.dtype.name != "bfloat16":
+        raise TypeError(f"{function}: sinks must be floats, got {a.dtype}")
+    if a.shape != (heads,):
+        raise ValueError(f"{function}: sinks must have shape ({heads},), one per head: {a.shape}")
+    a = np.array(a, np.float64, order="C")
+    if np.isnan(a).any() or (a == np.inf).any():
+        raise ValueError(f"{function}: sinks must be finite or -inf (no sink), got {a.max()}")
+    return a
+
+
+def count(function: str, name: str, value: Any, high: int) -> int:
+    """A whole number from 1 to `high`."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{function}: {name} must be a whole number, got {type(value).__name__}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{function}: {name} must be a whole number, got {type(value).__name__}"
+        ) from None
+    if not 1 <= number <= high:
+        raise ValueError(
+            f"{function}: {name} = {number} is outside [1, {high}], the keys there are"
+        )
+    return number
+
+
+def packed(function: str, arrays: Sequence[np.ndarray]) -> None:
+    for name, a in zip(("query", "key", "value"), arrays, strict=True):
+        if a.ndim != 3:
+            raise ValueError(f"{function}: {name} must be (tokens, heads, size), got {a.shape}")
+
+
+def offsets(function: str, name: str, value: Any, total: int) -> np.ndarray:
+    """Starts of packed sequences and the end of the last, as int64."""
+    if value is None:
+        raise ValueError(f"{function}: {name} is needed: query and key have different lengths")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{function}: {name} must not be a masked array")
+    a = np.asarray(value)
+    if a.dtype.kind not in "iu":
+        raise TypeError(f"{function}: {name} must be integers, got {a.dtype}")
+    if a.ndim != 1 or len(a) < 1:
+        raise ValueError(f"{function}: {name} must have shape (sequences + 1,), got {a.shape}")
+    if a[0] != 0:
+        raise ValueError(f"{function}: {name} must begin with 0, got {a[0]}")
+    for i in np.flatnonzero(a[1:] < a[:-1])[:1]:
+        raise ValueError(
+            f"{function}: {name} must be non-decreasing: "
+            f"element {i + 1} ({a[i + 1]}) < element {i} ({a[i]})"
+        )
+    if a[-1] != total:
+        raise ValueError(f"{function}: {name} must end with the {total} tokens there are: {a[-1]}")
+    return np.array(a, np.int64, order="C")
+
+
+def same_sequences(function: str, queries: np.ndarray, keys: np.ndarray) -> None:
+    if len(queries) != len(keys):
+        raise ValueError(
+            f"{function}: cu_seqlens_q and cu_seqlens_k must have the same length: "
+            f"{len(queries)} and {len(keys)}"
+        )
+
+
+def terms(function: str, terms: Sequence[tuple[str, int, np.ndarray]], packed: bool) -> None:
+    if len(terms) > MOST_TERMS:
+        raise ValueError(
+            f"{function}: mask and bias have {len(terms)} parts together, at most {MOST_TERMS} are "
+            "possible: make some of them dense with numpy.asarray"
+        )
+    if packed and any(kind != "slopes" for kind, _, _ in terms):
+        raise TypeError(
+            f"{function}: of packed sequences bias can only be pyattn.biases.alibi(slopes)"
+        )
 
 
 def flag(function: str, name: str, value: Any) -> bool:

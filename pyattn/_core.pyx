@@ -25,6 +25,24 @@ cdef extern from "pyattn.h" nogil:
         PA_FLOAT32, PA_FLOAT64
     enum:
         PA_MAX_BATCH_AXES
+        PA_MAX_TERMS
+        PA_MAX_CLAUSES
+        PA_UNLIMITED
+    ctypedef struct pa_axis:
+        int64_t inner, outer, stride
+    ctypedef enum pa_term_kind:
+        PA_SPAN, PA_MATCH, PA_TABLE, PA_SLOPES
+    ctypedef enum pa_element:
+        PA_ELEMENT_BOOL, PA_ELEMENT_FLOAT16, PA_ELEMENT_BFLOAT16, PA_ELEMENT_FLOAT32,
+        PA_ELEMENT_FLOAT64
+    ctypedef struct pa_term:
+        pa_term_kind kind
+        pa_element element
+        int clause
+        const char *data
+        int64_t *batch
+        int64_t head
+        pa_axis row, col
     ctypedef struct pa_view:
         char *data
         int64_t *batch
@@ -35,11 +53,17 @@ cdef extern from "pyattn.h" nogil:
         int batch_axes
         int64_t *batch
         int64_t heads, kv_heads, queries, keys, d, dv
-        double scale
-        int causal
+        double scale, softcap
+        int64_t left, right
         const int64_t *query_start
         const int64_t *key_lengths
-        pa_view query, key, value, out, weights
+        const int64_t *query_offsets
+        const int64_t *key_offsets
+        const double *sinks
+        int term_count
+        pa_term *terms
+        pa_view query, key, value, out, weights, indices
+        int64_t strongest
         void *lse
         pa_poll poll
         size_t scratch_bytes
@@ -105,31 +129,101 @@ cdef int fill_view(pa_view *view, cnp.ndarray a, int type_num, const cnp.npy_int
     return 0
 
 
-cdef int64_t *per_batch(cnp.ndarray a, int64_t batch) except? NULL:
-    expect(cnp.PyArray_TYPE(a) == cnp.NPY_INT64 and cnp.PyArray_IS_C_CONTIGUOUS(a)
-           and cnp.PyArray_ISBEHAVED_RO(a) and cnp.PyArray_SIZE(a) == batch,
-           "per-batch numbers must be contiguous int64")
-    return <int64_t *> cnp.PyArray_DATA(a)
+cdef void *numbers(cnp.ndarray a, int type_num, int64_t count) except NULL:
+    expect(cnp.PyArray_TYPE(a) == type_num and cnp.PyArray_ISCARRAY_RO(a)
+           and cnp.PyArray_SIZE(a) == count, "wrong list of numbers")
+    return cnp.PyArray_DATA(a)
+
+
+cdef int check_offsets(const int64_t *offsets, int64_t count, int64_t end) except -1:
+    cdef int64_t i
+    expect(offsets[0] == 0 and offsets[count] <= end, "offsets out of range")
+    for i in range(count):
+        expect(offsets[i] <= offsets[i + 1], "offsets decrease")
+    return 0
+
+
+cdef int fill_axis(pa_axis *axis, cnp.ndarray a, int number, int64_t extent) except -1:
+    """Axes `number` (outer) and `number + 1` (inner) of `a` are one axis of at least `extent`."""
+    cdef int64_t outer = cnp.PyArray_DIM(a, number), inner = cnp.PyArray_DIM(a, number + 1)
+    expect(inner > 0 and outer >= (extent + inner - 1) // inner, "term is too short")
+    axis.inner = inner
+    axis.outer = cnp.PyArray_STRIDE(a, number)
+    axis.stride = cnp.PyArray_STRIDE(a, number + 1)
+    return 0
+
+
+cdef int fill_term(pa_term *term, str kind, int clause, cnp.ndarray a,
+                   pa_attention_call *call) except -1:
+    """See ``pa_term`` in csrc/pyattn.h, and pyattn/masks.py for the shapes of `a`."""
+    cdef int axes = call.batch_axes, axis, type_num = cnp.PyArray_TYPE(a)
+    cdef int ndim = cnp.PyArray_NDIM(a)
+    expect(-1 <= clause < PA_MAX_CLAUSES, "too many clauses")
+    expect(cnp.PyArray_ISNOTSWAPPED(a), "term in foreign byte order")
+    expect(ndim > axes and cnp.PyArray_DIM(a, axes) == call.heads, "wrong heads of a term")
+    for axis in range(axes):
+        expect(cnp.PyArray_DIM(a, axis) == call.batch[axis], "wrong batch of a term")
+        term.batch[axis] = cnp.PyArray_STRIDE(a, axis)
+    term.head = cnp.PyArray_STRIDE(a, axes)
+    term.clause = clause
+    term.data = cnp.PyArray_BYTES(a)
+    if kind == "table":
+        term.kind = PA_TABLE
+        expect(ndim == axes + 5, "wrong rank of a table")
+        fill_axis(&term.row, a, axes + 1, call.queries)
+        fill_axis(&term.col, a, axes + 3, call.keys)
+        if type_num == cnp.NPY_BOOL:
+            term.element = PA_ELEMENT_BOOL
+        elif type_num == cnp.NPY_FLOAT16:
+            term.element = PA_ELEMENT_FLOAT16
+        elif type_num == cnp.NPY_UINT16:
+            term.element = PA_ELEMENT_BFLOAT16
+        elif type_num == cnp.NPY_FLOAT32:
+            term.element = PA_ELEMENT_FLOAT32
+        else:
+            expect(type_num == cnp.NPY_FLOAT64, "wrong dtype of a table")
+            term.element = PA_ELEMENT_FLOAT64
+    elif kind == "span":
+        term.kind = PA_SPAN
+        expect(type_num == cnp.NPY_INT64 and ndim == axes + 3
+               and cnp.PyArray_DIM(a, axes + 1) == call.queries
+               and cnp.PyArray_DIM(a, axes + 2) == 2
+               and cnp.PyArray_STRIDE(a, axes + 2) == sizeof(int64_t), "wrong span")
+        term.row.stride = cnp.PyArray_STRIDE(a, axes + 1)
+    elif kind == "match":
+        term.kind = PA_MATCH
+        expect(type_num == cnp.NPY_INT32 and ndim == axes + 2
+               and cnp.PyArray_DIM(a, axes + 1) == call.queries + call.keys
+               and (call.heads == 1 or term.head == 0)
+               and cnp.PyArray_STRIDE(a, axes + 1) == sizeof(int), "wrong ids")
+    else:
+        expect(kind == "slopes", "unknown term")
+        term.kind = PA_SLOPES
+        expect(type_num == cnp.NPY_FLOAT64 and ndim == axes + 1, "wrong slopes")
+    return 0
 
 
 def attention(cnp.ndarray query not None, cnp.ndarray key not None, cnp.ndarray value,
-              cnp.ndarray out, cnp.ndarray weights, cnp.ndarray lse,
-              cnp.ndarray query_start, cnp.ndarray key_lengths, bint causal, double scale):
+              cnp.ndarray out, cnp.ndarray weights, cnp.ndarray indices, cnp.ndarray lse,
+              cnp.ndarray query_start, cnp.ndarray key_lengths,
+              cnp.ndarray query_offsets, cnp.ndarray key_offsets, cnp.ndarray sinks,
+              list terms not None, int64_t left, int64_t right, double scale, double softcap):
     """Run one call. Arrays are (*batch, heads, rows, cols), every extent at least 1.
 
-    Either `value` and `out`, or `weights`, is given. See ``pa_attention_call`` in csrc/pyattn.h.
+    Either `value` and `out`, or `weights`, is given; with `indices`, `weights` are the strongest
+    only. With offsets the arrays have no batch axes. Terms are (kind, clause, array). `left` and
+    `right` below 0 are no limit... See ``pa_attention_call`` in csrc/pyattn.h.
     """
     cdef pa_attention_call call
     cdef int axes = cnp.PyArray_NDIM(query) - 3
     cdef int axis, type_num = cnp.PyArray_TYPE(query)
     cdef const cnp.npy_intp *shape = cnp.PyArray_DIMS(query)
-    cdef int64_t batch = 1, b
+    cdef int64_t batch = 1, b, columns
     cdef pa_status status
 
     expect(0 <= axes <= PA_MAX_BATCH_AXES and cnp.PyArray_NDIM(key) == axes + 3, "wrong rank")
     expect(type_num == cnp.NPY_FLOAT32 or type_num == cnp.NPY_FLOAT64, "wrong dtype")
     call.type = PA_FLOAT32 if type_num == cnp.NPY_FLOAT32 else PA_FLOAT64
-    call.batch_axes = axes
     for axis in range(axes):
         call.batch[axis] = shape[axis]
         batch *= shape[axis]
@@ -146,9 +240,17 @@ def attention(cnp.ndarray query not None, cnp.ndarray key not None, cnp.ndarray 
     call.weights.data = NULL
     call.value.data = NULL
     call.out.data = NULL
+    call.strongest = 0
     if weights is not None:
+        columns = call.keys
+        if indices is not None:
+            columns = call.strongest = cnp.PyArray_DIM(indices, cnp.PyArray_NDIM(indices) - 1)
+            fill_view(&call.indices, indices, cnp.NPY_INT64, shape, axes, call.heads,
+                      call.queries, columns, True)
+            expect(columns > 0 and cnp.PyArray_ISCARRAY(indices)
+                   and cnp.PyArray_ISCARRAY(weights), "wrong place for the strongest")
         fill_view(&call.weights, weights, type_num, shape, axes, call.heads, call.queries,
-                  call.keys, True)
+                  columns, True)
     else:
         expect(value is not None and out is not None, "no output")
         expect(cnp.PyArray_NDIM(value) == axes + 3 and cnp.PyArray_SIZE(value) > 0, "empty value")
@@ -158,16 +260,43 @@ def attention(cnp.ndarray query not None, cnp.ndarray key not None, cnp.ndarray 
         fill_view(&call.out, out, type_num, shape, axes, call.heads, call.queries, call.dv, True)
     call.lse = NULL
     if lse is not None:
-        expect(cnp.PyArray_TYPE(lse) == type_num and cnp.PyArray_ISCARRAY(lse)
-               and cnp.PyArray_SIZE(lse) == batch * call.heads * call.queries, "wrong lse")
-        call.lse = cnp.PyArray_DATA(lse)
-    call.query_start = NULL if query_start is None else per_batch(query_start, batch)
-    call.key_lengths = NULL if key_lengths is None else per_batch(key_lengths, batch)
-    if call.key_lengths:
+        expect(cnp.PyArray_ISWRITEABLE(lse), "lse is read-only")
+        call.lse = numbers(lse, type_num, batch * call.heads * call.queries)
+    call.batch_axes = axes
+    call.query_offsets = call.key_offsets = NULL
+    if query_offsets is not None:
+        # Sequences are the batch, and all of them begin in the same arrays.
+        expect(axes == 0 and key_offsets is not None and weights is None, "not packed")
+        batch = cnp.PyArray_SIZE(query_offsets) - 1
+        expect(batch > 0, "no sequence")
+        call.query_offsets = <int64_t *> numbers(query_offsets, cnp.NPY_INT64, batch + 1)
+        call.key_offsets = <int64_t *> numbers(key_offsets, cnp.NPY_INT64, batch + 1)
+        check_offsets(call.query_offsets, batch, call.queries)
+        check_offsets(call.key_offsets, batch, call.keys)
+        expect(key_lengths is None and query_start is None, "positions of packed sequences")
+        call.batch_axes = 1
+        call.batch[0] = batch
+        call.query.batch[0] = call.key.batch[0] = call.value.batch[0] = call.out.batch[0] = 0
+    call.query_start = call.key_lengths = NULL
+    if query_start is not None:
+        call.query_start = <int64_t *> numbers(query_start, cnp.NPY_INT64, batch)
+    if key_lengths is not None:
+        call.key_lengths = <int64_t *> numbers(key_lengths, cnp.NPY_INT64, batch)
         for b in range(batch):
             expect(0 <= call.key_lengths[b] <= call.keys, "key length out of range")
-    call.causal = causal
+    call.sinks = NULL
+    if sinks is not None:
+        call.sinks = <double *> numbers(sinks, cnp.NPY_FLOAT64, call.heads)
+    expect(len(terms) <= PA_MAX_TERMS, "too many terms")
+    call.term_count = 0
+    for kind, clause, array in terms:
+        fill_term(&call.terms[call.term_count], kind, clause, array, &call)
+        expect(call.query_offsets == NULL or kind == "slopes", "term of packed sequences")
+        call.term_count += 1
+    call.left = PA_UNLIMITED if left < 0 else left
+    call.right = PA_UNLIMITED if right < 0 else right
     call.scale = scale
+    call.softcap = softcap
     # Python delivers signals to the main thread only; others need not ask.
     call.poll = poll_signals if PyThread_get_thread_ident() == main_thread else <pa_poll> NULL
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pyattn import _check, _core
+from pyattn.biases import as_bias, bias_terms
+from pyattn.masks import as_mask, mask_terms
 
-__all__ = ["attention", "attention_weights", "merge_attention"]
+__all__ = [
+    "attention",
+    "attention_topk",
+    "attention_varlen",
+    "attention_weights",
+    "merge_attention",
+]
 
 
 def attention(
@@ -17,15 +26,24 @@ def attention(
     key: Any,
     value: Any,
     *,
+    mask: Any = None,
+    bias: Any = None,
     causal: bool = False,
+    window: tuple[int | None, int | None] | None = None,
     query_start: Any = None,
     key_lengths: Any = None,
     scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Any = None,
     layout: str = "bhld",
     return_lse: bool = False,
     out: np.ndarray | None = None,
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Exact scaled dot-product attention, ``softmax(scale * query @ key.T) @ value``.
+
+    Options apply in this order: scale, softcap, bias, masks, sinks, softmax. `mask`, `causal`,
+    `window` and `key_lengths` hold together: a query may see what all of them allow. What it may
+    not see cannot be seen: whatever stands there, NaN too, changes no bit of the result.
 
     Computed in blocks with a running softmax: no L x S array exists at any time, and scratch memory
     does not grow with the lengths. The bits of a row of the result depend on that row of `query`
@@ -43,6 +61,13 @@ def attention(
         Leading axes broadcast.
     value : array_like, (..., Hkv, S, Dv)
         `Dv` need not be `D`.
+    mask : bool array_like or structured mask, optional
+        True = may attend. An array must broadcast to (..., H, L, S); it is read where it lies, with
+        any strides, blocks that hide everything are skipped. See `pyattn.masks` for structured
+        ones.
+    bias : float array_like or structured bias, optional
+        Added to the scores; -inf = may not attend. An array (float16, bfloat16, float32, float64)
+        must broadcast to (..., H, L, S) and is read where it lies. See `pyattn.biases`.
     causal : bool, default False
         Query ``i`` may see key ``j`` only if ``j <= i + query_start``.
     query_start : int or (B,) ints, optional
@@ -54,12 +79,23 @@ def attention(
                          1 1 1 1                         1 1 0 0
 
         A row that sees no key is exactly 0, its `lse` -inf.
+    window : (left, right), optional
+        Query ``i`` may see key ``j`` only if ``-left <= j - (i + query_start) <= right``. The
+        query's own position is not counted; None on a side: no limit there. Time is spent on the
+        window only.
     key_lengths : int or (B,) ints, optional
         Keys at or past the length are padding: never read, no time spent on them.
     scale : float, optional
         Default ``D ** -0.5``. May be 0 or negative; otherwise a normal number of the dtype.
+    softcap : float, optional
+        Scores ``s`` become ``softcap * tanh(s / softcap)``.
+    sinks : (H,) floats, optional
+        One more logit per head that takes weight and adds nothing to the output. A row that sees
+        no key then has the sink alone as its softmax denominator: its `lse` is the sink, so that
+        partial results still merge.
     layout : {"bhld", "blhd"}
-        Order of the axes of all arrays, `out` included; both without a copy.
+        Order of the axes of query, key, value and out, all without a copy. Of masks, biases and
+        `lse` the order is always (..., H, L, S).
     return_lse : bool, default False
         Also return the natural log of each row's softmax denominator.
     out : ndarray, (..., H, L, Dv), optional
@@ -88,8 +124,9 @@ def attention(
 
     Notes
     -----
-    Vaswani et al. 2017, "Attention Is All You Need", section 3.2.1. float64 is computed in float64.
-    An array in foreign byte order is converted first, which is a copy.
+    Vaswani et al. 2017, "Attention Is All You Need", section 3.2.1. Softcap: Gemma 2 (2024),
+    section 2. Sinks: Xiao et al. 2023, arXiv 2309.17453. float64 is computed in float64. An array
+    in foreign byte order is converted first, which is a copy.
 
     Examples
     --------
@@ -104,47 +141,126 @@ def attention(
     (q, k, v), leading, two_axes = _operands(
         "attention", layout, ("query", "key", "value"), (query, key, value)
     )
-    scale = _check.scale("attention", scale, q.shape[-1], q.dtype)
-    causal = _check.flag("attention", "causal", causal)
     want_lse = _check.flag("attention", "return_lse", return_lse)
-    start, lengths = _positions("attention", query_start, key_lengths, leading, k.shape[-2])
-
+    options = _options(
+        "attention", q, k, leading, mask=mask, bias=bias, causal=causal, window=window,
+        query_start=query_start, key_lengths=key_lengths, scale=scale, softcap=softcap, sinks=sinks,
+    )  # fmt: skip
     shape = (*leading, *q.shape[-3:-1], v.shape[-1])
     given_shape = _given_order(shape, layout, two_axes)
-    if out is None:
-        result = np.empty(given_shape, q.dtype)
-    else:
-        _check.out("attention", out, given_shape, q.dtype)
-        aside = any(np.may_share_memory(out, a) for a in (q, k, v))
-        result = np.empty(given_shape, q.dtype) if aside else out
+    result = _result("attention", out, given_shape, q.dtype, (q, k, v, *options.arrays))
     lse = np.empty(shape[:-1], q.dtype) if want_lse else None
-
-    if 0 in shape[:-1] or 0 in k.shape[-3:-1]:  # nothing to compute, or no key to see
-        result[...] = 0
-        if lse is not None:
-            lse[...] = -np.inf
-    else:
-        view = _heads_first(result, layout)
-        if not q.shape[-1]:
-            q, k = _size_one(q), _size_one(k)
-        if not v.shape[-1]:  # nothing to write, but perhaps an lse
-            v, view = _size_one(v), np.empty((*shape[:-1], 1), q.dtype)
-        _core.attention(q, k, v, view, None, lse, start, lengths, causal, scale)
-
+    _attend(q, k, v, _heads_first(result, layout), lse, options)
     if out is not None and result is not out:
         out[...] = result
         result = out
     return (result, lse[0] if two_axes else lse) if want_lse else result
 
 
+def attention_varlen(
+    query: Any,
+    key: Any,
+    value: Any,
+    cu_seqlens_q: Any,
+    cu_seqlens_k: Any = None,
+    *,
+    bias: Any = None,
+    causal: bool = False,
+    window: tuple[int | None, int | None] | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Any = None,
+    return_lse: bool = False,
+    out: np.ndarray | None = None,
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    """Attention over sequences of different lengths, packed one after the other without padding.
+
+    Sequence ``n`` has the queries ``cu_seqlens_q[n] <= i < cu_seqlens_q[n + 1]`` and the keys
+    likewise; each result has the bits that `attention` on that sequence alone gives. No time is
+    spent on padding, as there is none, and the longest sequences are begun first.
+
+    Parameters
+    ----------
+    query : array_like, (T, H, D)
+        float32 or float64, any strides.
+    key, value : array_like, (Tk, Hkv, D), (Tk, Hkv, Dv)
+    cu_seqlens_q : (N + 1,) ints
+        Where the sequences begin: 0, then the sums of their lengths up to T.
+    cu_seqlens_k : (N + 1,) ints, optional
+        The same of the keys. Default: as of the queries.
+    bias : ALiBi slopes, optional
+        ``pyattn.biases.alibi(slopes)`` with slopes (H,) or (N, H); positions count in each
+        sequence.
+    causal, window
+        As for `attention`. In each sequence the last query stands at the last key.
+    scale, softcap, sinks, return_lse
+        As for `attention`.
+    out : ndarray, (T, H, Dv), optional
+        Written and returned.
+
+    Returns
+    -------
+    out : ndarray, (T, H, Dv)
+        In query's dtype. Rows of a sequence without keys are 0.
+    lse : ndarray, (H, T)
+        Only with ``return_lse=True``.
+
+    Raises
+    ------
+    TypeError, ValueError, NotImplementedError, MemoryError, KeyboardInterrupt
+        As `attention`.
+
+    Examples
+    --------
+    >>> import numpy as np, pyattn
+    >>> x = np.random.default_rng(0).standard_normal((7, 4, 16))  # lengths 5 and 2
+    >>> out = pyattn.attention_varlen(x, x, x, [0, 5, 7], causal=True)
+    >>> last = pyattn.attention(x[5:], x[5:], x[5:], causal=True, layout="blhd")
+    >>> np.array_equal(out[5:], last)
+    True
+    """
+    function = "attention_varlen"
+    given = _check.float_arrays(function, ("query", "key", "value"), (query, key, value))
+    _check.packed(function, given)
+    q, k, v = (a.swapaxes(0, 1) for a in given)
+    _check.attention_shapes(
+        function, ("query", "key", "value"), given, [q.shape, k.shape, v.shape], "blhd"
+    )
+    offsets = _check.offsets(function, "cu_seqlens_q", cu_seqlens_q, q.shape[1])
+    key_offsets = offsets
+    if cu_seqlens_k is not None or k.shape[1] != q.shape[1]:
+        key_offsets = _check.offsets(function, "cu_seqlens_k", cu_seqlens_k, k.shape[1])
+        _check.same_sequences(function, offsets, key_offsets)
+    want_lse = _check.flag(function, "return_lse", return_lse)
+    options = _options(
+        function, q, k, (), sequences=(offsets, key_offsets), bias=bias, causal=causal,
+        window=window, scale=scale, softcap=softcap, sinks=sinks,
+    )  # fmt: skip
+    shape = (*q.shape[:2], v.shape[-1])
+    result = _result(
+        function, out, (shape[1], shape[0], shape[2]), q.dtype, (q, k, v, *options.arrays)
+    )
+    lse = np.empty(shape[:-1], q.dtype) if want_lse else None
+    _attend(q, k, v, result.swapaxes(0, 1), lse, options)
+    if out is not None and result is not out:
+        out[...] = result
+        result = out
+    return (result, lse) if want_lse else result
+
+
 def attention_weights(
     query: Any,
     key: Any,
     *,
+    mask: Any = None,
+    bias: Any = None,
     causal: bool = False,
+    window: tuple[int | None, int | None] | None = None,
     query_start: Any = None,
     key_lengths: Any = None,
     scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Any = None,
     layout: str = "bhld",
 ) -> np.ndarray:
     """The attention weights themselves: each row of the softmax, to look at.
@@ -154,14 +270,14 @@ def attention_weights(
 
     Parameters
     ----------
-    query, key, causal, query_start, key_lengths, scale, layout
+    query, key, mask, bias, causal, window, query_start, key_lengths, scale, softcap, sinks, layout
         As for `attention`.
 
     Returns
     -------
     ndarray, (..., H, L, S)
         In query's dtype, in both layouts; (L, S) if both inputs have 2 axes. Rows sum to 1 up to
-        rounding; a row that may see no key is 0.
+        rounding, less what a sink takes; a row that may see no key is 0.
 
     Raises
     ------
@@ -180,15 +296,89 @@ def attention_weights(
     (q, k), leading, two_axes = _operands(
         "attention_weights", layout, ("query", "key"), (query, key)
     )
-    scale = _check.scale("attention_weights", scale, q.shape[-1], q.dtype)
-    causal = _check.flag("attention_weights", "causal", causal)
-    start, lengths = _positions("attention_weights", query_start, key_lengths, leading, k.shape[-2])
+    options = _options(
+        "attention_weights", q, k, leading, mask=mask, bias=bias, causal=causal, window=window,
+        query_start=query_start, key_lengths=key_lengths, scale=scale, softcap=softcap, sinks=sinks,
+    )  # fmt: skip
     weights = np.empty((*leading, *q.shape[-3:-1], k.shape[-2]), q.dtype)
     if weights.size:
         if not q.shape[-1]:
             q, k = _size_one(q), _size_one(k)
-        _core.attention(q, k, None, None, weights, None, start, lengths, causal, scale)
+        _core.attention(q, k, None, None, weights, None, None, *options.for_core)
     return weights[0] if two_axes else weights
+
+
+def attention_topk(
+    query: Any,
+    key: Any,
+    k: int,
+    *,
+    mask: Any = None,
+    bias: Any = None,
+    causal: bool = False,
+    window: tuple[int | None, int | None] | None = None,
+    query_start: Any = None,
+    key_lengths: Any = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Any = None,
+    layout: str = "bhld",
+) -> tuple[np.ndarray, np.ndarray]:
+    """The `k` keys to which each query attends most, with their weights.
+
+    Found in one pass over the keys: memory is O(L * k), there is no L x S array. The weights have
+    the bits of those of `attention_weights`.
+
+    Parameters
+    ----------
+    query, key
+        As for `attention`.
+    k : int
+        How many, 1 <= k <= S.
+    mask, bias, causal, window, query_start, key_lengths, scale, softcap, sinks, layout
+        As for `attention`.
+
+    Returns
+    -------
+    indices : ndarray of int64, (..., H, L, k)
+        Of keys, the strongest first, of equally strong ones the first key first; -1 where a row may
+        see fewer than `k`. (L, k) if both inputs have 2 axes.
+    weights : ndarray, (..., H, L, k)
+        In query's dtype; 0 where there is no key. NaN in all of a row that attends to a NaN.
+
+    Raises
+    ------
+    TypeError, ValueError, NotImplementedError, MemoryError, KeyboardInterrupt
+        As `attention`.
+
+    Examples
+    --------
+    >>> import numpy as np, pyattn
+    >>> q = np.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> keys = np.array([[5.0, 0.0], [0.0, 0.0], [0.0, 9.0]])
+    >>> indices, weights = pyattn.attention_topk(q, keys, 2)
+    >>> indices
+    array([[0, 1],
+           [2, 0]])
+    >>> weights.round(3)
+    array([[0.945, 0.028],
+           [0.997, 0.002]])
+    """
+    (q, keys), leading, two_axes = _operands(
+        "attention_topk", layout, ("query", "key"), (query, key)
+    )
+    k = _check.count("attention_topk", "k", k, keys.shape[-2])
+    options = _options(
+        "attention_topk", q, keys, leading, mask=mask, bias=bias, causal=causal, window=window,
+        query_start=query_start, key_lengths=key_lengths, scale=scale, softcap=softcap, sinks=sinks,
+    )  # fmt: skip
+    weights = np.empty((*leading, *q.shape[-3:-1], k), q.dtype)
+    indices = np.empty(weights.shape, np.int64)
+    if weights.size:
+        if not q.shape[-1]:
+            q, keys = _size_one(q), _size_one(keys)
+        _core.attention(q, keys, None, None, weights, indices, None, *options.for_core)
+    return (indices[0], weights[0]) if two_axes else (indices, weights)
 
 
 def merge_attention(outs: Sequence[Any], lses: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -266,16 +456,97 @@ def _operands(
     return views, leading, two_axes
 
 
-def _positions(
-    function: str, query_start: Any, key_lengths: Any, leading: tuple[int, ...], keys: int
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """`query_start` and `key_lengths` as arrays, one number per batch element; None stays None."""
+@dataclass(frozen=True)
+class _Options:
+    """What the options mean, checked."""
+
+    for_core: tuple[Any, ...]  # from query_start on, in the order of `_core.attention`
+    sinks: np.ndarray | None
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """The user's arrays among them, which `out` may overlap."""
+        *_, terms, _left, _right, _scale, _softcap = self.for_core
+        return [array for _, _, array in terms]
+
+
+def _options(
+    function: str,
+    q: np.ndarray,
+    k: np.ndarray,
+    leading: tuple[int, ...],
+    *,
+    causal: Any,
+    window: Any,
+    scale: Any,
+    softcap: Any,
+    sinks: Any,
+    mask: Any = None,
+    bias: Any = None,
+    query_start: Any = None,
+    key_lengths: Any = None,
+    sequences: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
+) -> _Options:
+    """`q` and `k` are heads first; `sequences` are offsets of packed ones, of queries and keys."""
+    heads, queries, size = q.shape[-3:]
+    keys = k.shape[-2]
+    scale = _check.scale(function, scale, size, q.dtype)
+    softcap = _check.softcap(function, softcap, q.dtype)
+    left, right = _check.window(function, window)
+    if _check.flag(function, "causal", causal):
+        right = min(right, 0) if right >= 0 else 0
     start = lengths = None
     if query_start is not None:
         start = _check.per_batch(function, "query_start", query_start, leading, None, None)
     if key_lengths is not None:
         lengths = _check.per_batch(function, "key_lengths", key_lengths, leading, 0, keys)
-    return start, lengths
+    if sinks is not None:
+        sinks = _check.sinks(function, sinks, heads)
+    terms: list[tuple[str, int, np.ndarray]] = []
+    batch = leading if sequences[0] is None else (len(sequences[0]) - 1,)
+    scores = (*batch, heads, queries, keys)
+    if mask is not None:
+        terms += mask_terms(function, as_mask(function, mask), scores)
+    if bias is not None:
+        terms += bias_terms(function, as_bias(function, bias), scores)
+    _check.terms(function, terms, packed=sequences[0] is not None)
+    return _Options((start, lengths, *sequences, sinks, terms, left, right, scale, softcap), sinks)
+
+
+def _result(
+    function: str,
+    out: np.ndarray | None,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    inputs: Sequence[np.ndarray],
+) -> np.ndarray:
+    """Where the result is computed: `out`, unless that overlaps an input."""
+    if out is None:
+        return np.empty(shape, dtype)
+    _check.out(function, out, shape, dtype)
+    aside = any(np.may_share_memory(out, a) for a in inputs)
+    return np.empty(shape, dtype) if aside else out
+
+
+def _attend(
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    out: np.ndarray,
+    lse: np.ndarray | None,
+    options: _Options,
+) -> None:
+    """Heads first; extents may be 0."""
+    if 0 in out.shape[:-1] or 0 in k.shape[-3:-1]:  # nothing to compute, or no key to see
+        out[...] = 0
+        if lse is not None:
+            lse[...] = -np.inf if options.sinks is None else options.sinks[:, None]
+        return
+    if not q.shape[-1]:
+        q, k = _size_one(q), _size_one(k)
+    if not v.shape[-1]:  # nothing to write, but perhaps an lse
+        v, out = _size_one(v), np.empty((*out.shape[:-1], 1), q.dtype)
+    _core.attention(q, k, v, out, None, None, lse, *options.for_core)
 
 
 def _heads_first(a: np.ndarray, layout: str) -> np.ndarray:

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["attention", "attention_weights", "merge_attention"]
+__all__ = [
+    "attention",
+    "attention_topk",
+    "attention_varlen",
+    "attention_weights",
+    "merge_attention",
+]
 
 
 def _wide(x):
@@ -27,57 +33,126 @@ def _per_batch(x):
     return np.asarray(x)[..., None, None, None]
 
 
-def visible(shape, *, causal=False, query_start=None, key_lengths=None):
+def _start(shape, query_start):
+    """Where query 0 stands on the key axis."""
+    return shape[-1] - shape[-2] if query_start is None else _per_batch(query_start)
+
+
+def _dense_bias(bias, shape, query_start=None):
+    """What is added to scores of that shape. ALiBi: -slope * |j - i - start|, whatever its sizes."""
+    if bias is None:
+        return np.zeros(())
+    if not hasattr(bias, "parts"):
+        return _wide(bias)
+    i, j = np.arange(shape[-2])[:, None], np.arange(shape[-1])
+    total = np.zeros(())
+    for part in bias.parts():
+        if hasattr(part.piece, "slopes"):
+            slopes = np.asarray(part.piece.slopes, np.float64)[..., None, None]
+            total = total - slopes * abs(j - i - _start(shape, query_start))
+        else:
+            total = total + _wide(part)
+    return total
+
+
+def visible(
+    shape,
+    *,
+    mask=None,
+    bias=None,
+    causal=False,
+    window=None,
+    query_start=None,
+    key_lengths=None,
+):
     """Which key may be seen by which query: bool, broadcasts to ``shape`` = (..., H, L, S)."""
-    queries, keys = shape[-2:]
-    i, j = np.arange(queries)[:, None], np.arange(keys)
-    seen = np.ones((queries, keys), bool)
+    i, j = np.arange(shape[-2])[:, None], np.arange(shape[-1])
+    position = i + _start(shape, query_start)
+    left, right = (None, None) if window is None else window
+    seen = np.ones((shape[-2], shape[-1]), bool)
     if causal:
-        start = keys - queries if query_start is None else _per_batch(query_start)
-        seen = seen & (j <= i + start)
+        seen = seen & (j <= position)
+    if left is not None:
+        seen = seen & (j >= position - left)
+    if right is not None:
+        seen = seen & (j <= position + right)
     if key_lengths is not None:
         seen = seen & (j < _per_batch(key_lengths))
+    if mask is not None:
+        seen = seen & np.asarray(mask)
+    seen = seen & (_dense_bias(bias, shape, query_start) != -np.inf)
     return np.broadcast_to(seen, shape)
 
 
-def _scores(query, key, scale, layout):
+def _scores(query, key, *, scale=None, softcap=None, bias=None, query_start=None, layout="bhld"):
     q, k = _heads_first(query, layout), _heads_first(key, layout)
     k = np.repeat(k, q.shape[-3] // k.shape[-3] if k.shape[-3] else 1, axis=-3)
     if scale is None:
         scale = q.shape[-1] ** -0.5 if q.shape[-1] else 1.0
-    return np.einsum("...ld,...sd->...ls", q, k) * scale
+    scores = np.einsum("...ld,...sd->...ls", q, k) * scale
+    if softcap is not None:
+        scores = softcap * np.tanh(scores / softcap)
+    return scores + _dense_bias(bias, scores.shape, query_start)
 
 
-def _softmax(scores, seen):
-    """Weights and log-sum-exp of each row over its visible keys; nothing visible: 0 and -inf."""
+def _softmax(scores, seen, sinks=None):
+    """Weights and log-sum-exp of each row over its visible keys and its sink; nothing visible and
+    no sink: 0 and -inf."""
     scores = np.where(seen, scores, -np.inf)
     some = seen.any(axis=-1, keepdims=True)
-    top = np.where(some, scores.max(axis=-1, keepdims=True, initial=-np.inf), 0)
-    p = np.where(seen, np.exp(scores - top), 0)
+    top = np.where(some, scores.max(axis=-1, keepdims=True, initial=-np.inf), -np.inf)
+    if sinks is not None:
+        sinks = _wide(sinks)[:, None, None]
+        some = some | (sinks > -np.inf)
+        top = np.maximum(top, sinks)
+    top = np.where(some, top, 0)
+    with np.errstate(invalid="ignore"):
+        p = np.where(seen, np.exp(scores - top), 0)
     total = p.sum(axis=-1, keepdims=True)
+    if sinks is not None:
+        total = total + np.exp(sinks - top)
     with np.errstate(divide="ignore"):
         lse = np.where(some, top + np.log(total), -np.inf)[..., 0]
     return p / np.where(some, total, 1), lse
 
 
-def attention(query, key, value, *, scale=None, layout="bhld", return_lse=False, **visibility):
+def attention(
+    query,
+    key,
+    value,
+    *,
+    scale=None,
+    softcap=None,
+    sinks=None,
+    layout="bhld",
+    return_lse=False,
+    **visibility,
+):
     """See `pyattn.attention`."""
-    scores = _scores(query, key, scale, layout)
+    scores = _scores(
+        query,
+        key,
+        scale=scale,
+        softcap=softcap,
+        layout=layout,
+        bias=visibility.get("bias"),
+        query_start=visibility.get("query_start"),
+    )
     v = _heads_first(value, layout)
     group = scores.shape[-3] // v.shape[-3] if v.shape[-3] else 1
     v = np.repeat(v, group, axis=-3)
     leading = np.broadcast_shapes(scores.shape[:-3], v.shape[:-3])
     scores = np.broadcast_to(scores, leading + scores.shape[-3:])
-    weights, lse = _softmax(scores, visible(scores.shape, **visibility))
-    # A weight of 0 must not meet a value that is not to be seen: 0 * NaN is NaN.
-    terms_seen = visible(scores.shape, **visibility)
-    out = np.zeros(scores.shape[:-1] + v.shape[-1:], dtype=scores.dtype)
+    seen = visible(scores.shape, **visibility)
+    weights, lse = _softmax(scores, seen, sinks)
     if np.isfinite(v).all():
         out = np.einsum("...ls,...sd->...ld", weights, v)
-    else:
+    else:  # a weight of 0 must not meet a value that is not to be seen: 0 * NaN is NaN
+        out = np.zeros(scores.shape[:-1] + v.shape[-1:], dtype=scores.dtype)
         for j in range(v.shape[-2]):
-            term = weights[..., j, None] * v[..., j, None, :]
-            out = out + np.where(terms_seen[..., j, None], term, 0)
+            with np.errstate(invalid="ignore"):
+                term = weights[..., j, None] * v[..., j, None, :]
+            out = out + np.where(seen[..., j, None], term, 0)
     if np.ndim(query) == np.ndim(key) == np.ndim(value) == 2:
         out, lse = out[0], lse[0]
     elif layout == "blhd":
@@ -85,11 +160,94 @@ def attention(query, key, value, *, scale=None, layout="bhld", return_lse=False,
     return (out, lse) if return_lse else out
 
 
-def attention_weights(query, key, *, scale=None, layout="bhld", **visibility):
+def attention_varlen(
+    query,
+    key,
+    value,
+    cu_seqlens_q,
+    cu_seqlens_k=None,
+    *,
+    bias=None,
+    causal=False,
+    window=None,
+    scale=None,
+    softcap=None,
+    sinks=None,
+    return_lse=False,
+):
+    """See `pyattn.attention_varlen`: one sequence after the other."""
+    q_ends = np.asarray(cu_seqlens_q)
+    k_ends = q_ends if cu_seqlens_k is None else np.asarray(cu_seqlens_k)
+    query, key, value = _wide(query), _wide(key), _wide(value)
+    out = np.zeros((*query.shape[:2], value.shape[-1]), query.dtype)
+    lse = np.zeros(query.shape[1::-1], query.dtype)
+    for n in range(len(q_ends) - 1):
+        q, k = slice(q_ends[n], q_ends[n + 1]), slice(k_ends[n], k_ends[n + 1])
+        own = _of_sequence(bias, n, (q.stop - q.start, k.stop - k.start))
+        out[q], lse[:, q] = attention(
+            query[q],
+            key[k],
+            value[k],
+            bias=own,
+            causal=causal,
+            window=window,
+            scale=scale,
+            softcap=softcap,
+            sinks=sinks,
+            layout="blhd",
+            return_lse=True,
+        )
+    return (out, lse) if return_lse else out
+
+
+def _of_sequence(bias, n, sizes):
+    """ALiBi slopes (H,) or (N, H) as the dense bias of sequence `n`."""
+    if bias is None:
+        return None
+    slopes = np.asarray(bias.piece.slopes)
+    i, j = np.arange(sizes[0])[:, None], np.arange(sizes[1])
+    slopes = slopes[n] if slopes.ndim == 2 and len(slopes) > 1 else np.atleast_2d(slopes)[0]
+    return -slopes[:, None, None] * abs(j - i - (sizes[1] - sizes[0]))
+
+
+def attention_weights(
+    query,
+    key,
+    *,
+    scale=None,
+    softcap=None,
+    sinks=None,
+    layout="bhld",
+    **visibility,
+):
     """See `pyattn.attention_weights`."""
-    scores = _scores(query, key, scale, layout)
-    weights, _ = _softmax(scores, visible(scores.shape, **visibility))
+    scores = _scores(
+        query,
+        key,
+        scale=scale,
+        softcap=softcap,
+        layout=layout,
+        bias=visibility.get("bias"),
+        query_start=visibility.get("query_start"),
+    )
+    weights, _ = _softmax(scores, visible(scores.shape, **visibility), sinks)
     return weights[0] if np.ndim(query) == np.ndim(key) == 2 else weights
+
+
+def attention_topk(
+    query, key, k, *, scale=None, softcap=None, sinks=None, layout="bhld", **visibility
+):
+    """See `pyattn.attention_topk`."""
+    weights = attention_weights(
+        query, key, scale=scale, softcap=softcap, sinks=sinks, layout=layout, **visibility
+    )
+    shape = weights.shape if weights.ndim > 2 else (1, *weights.shape)
+    seen = visible(shape, **visibility)
+    seen = seen[0] if weights.ndim == 2 else seen
+    order = np.argsort(np.where(seen, -weights, np.inf), axis=-1, kind="stable")[..., :k]
+    strongest = np.take_along_axis(weights, order, axis=-1)
+    there = np.take_along_axis(seen, order, axis=-1)
+    return np.where(there, order, -1), np.where(there, strongest, 0)
 
 
 def merge_attention(outs, lses):

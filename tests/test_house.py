@@ -150,6 +150,8 @@ def test_kernels_have_no_globals():
     constant ones."""
     for name, text in KERNELS.items():
         for line in re.findall(r"^[ \t]+static\s[^\n]*", text, flags=re.M):
+            if re.match(r"[ \t]+static void [\w#]+\(", line):  # a function that a macro makes
+                continue
             assert re.match(r"[ \t]+static const \w+ \w+\[\w*\] = ", line), f"{name}: {line}"
         outside = re.findall(
             r"^(?!typedef|struct|enum|extern)[A-Za-z][\w ]*\b\w+\s*(?:\[\w*\])?\s*=[^=]",
@@ -232,20 +234,21 @@ def test_messages_are_worded_in_one_place():
         for name, text in PYTHON_FILES.items()
         if any(isinstance(node, ast.Raise) for node in ast.walk(ast.parse(text)))
     }
-    assert raising == {"_check.py", "runtime.py"}
+    assert raising == {"_check.py", "_check_terms.py", "runtime.py"}
 
 
-SETTINGS = {"get_isa", "get_num_threads", "set_isa", "set_num_threads", "show_config", "reference"}
+SETTINGS = {"get_isa", "get_num_threads", "set_isa", "set_num_threads", "show_config"}
+MODULES = {"biases", "masks", "reference"}
 
 
 def test_every_function_has_a_twin():
-    assert set(reference.__all__) == set(pyattn.__all__) - SETTINGS
+    assert set(reference.__all__) == set(pyattn.__all__) - SETTINGS - MODULES
     assert set(pyattn.__all__) >= SETTINGS
     for name in pyattn.__all__:
         assert hasattr(pyattn, name)
 
 
-@pytest.mark.parametrize("name", [n for n in pyattn.__all__ if n != "reference"])
+@pytest.mark.parametrize("name", [n for n in pyattn.__all__ if n not in MODULES])
 def test_documented(name):
     doc = inspect.getdoc(getattr(pyattn, name))
     assert doc

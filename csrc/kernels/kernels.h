@@ -20,6 +20,10 @@
  * what keeps the bits the same. */
 #define PA_KEY_BLOCK 64
 
+/* The first keys of a block may be left out in steps of this many if no row sees them: a multiple
+ * of the chains and of the periods of the summation trees (tile.inc.h, softmax.inc.h). */
+#define PA_KEY_STEP 32
+
 /* A matrix where it lies: byte strides of any sign and size. */
 typedef struct pa_matrix {
   const char *data;
@@ -43,13 +47,40 @@ typedef struct pa_ahead {
   int lines, region, inner; /* region: the next one; from the last down to 0, then -1 */
   int64_t piece;
   ptrdiff_t byte;
+  const char *const *rows; /* then, sooner: `row_lines` at a time of the rows row..row_count - 1 */
+  ptrdiff_t row_offset, row_bytes, row_byte;
+  int row, row_count, row_lines;
 } pa_ahead;
+
+/* Where the keys of a block lie in the rows of a table: runs of keys, `step` bytes apart. */
+typedef struct pa_run {
+  ptrdiff_t offset; /* of its first key, in bytes from the start of the row */
+  int length;
+} pa_run;
+
+typedef struct pa_columns {
+  ptrdiff_t step;
+  int count;
+  pa_run runs[PA_KEY_BLOCK];
+} pa_columns;
+
+enum { PA_FOUND_SEEN = 1, PA_FOUND_OTHER = 2 };
+
+/* The k largest scores of each row so far and their keys, largest first; of equal ones the first.
+ * They stand where the caller wants them in the end; a key of -1: there is none. */
+typedef struct pa_strongest {
+  int64_t k;
+  int count, width;  /* rows, vectors of the panel */
+  char *weights[64]; /* of each row: k contiguous `real` */
+  char *indices[64]; /* of each row: k contiguous int64 */
+} pa_strongest;
 
 /* What is known of a panel's rows after some keys: running softmax and unnormalised output. */
 typedef struct pa_state {
   void *top; /* [lanes]      largest score so far, in units of log2; -max(real) before the first  */
   void *sum; /* [lanes]      sum of weights, weight = 2**(score - top)                            */
   void *out; /* [d][lanes]   sum of weight * value                                                */
+  unsigned char *seen; /* [lanes] whether there was a key that the row may see                    */
 } pa_state;
 
 typedef struct pa_kernels {
@@ -65,10 +96,48 @@ typedef struct pa_kernels {
   void (*scores)(const pa_matrix *key, int keys, ptrdiff_t d, const void *panel, int width,
                  void *scores, void *top, pa_ahead *ahead);
 
-  /* x[key][lane] = fill unless first[lane] <= key < last[lane]; top[lane] = largest of the rest.
-   * With fill = -inf before `softmax`; with fill = -0.0 after it, for `values_guarded`. */
-  void (*hide)(void *x, int keys, int width, const int32_t *first, const int32_t *last, double fill,
-               void *top);
+  /* x[key][lane] = cap * tanh(x[key][lane] * ln(2) / cap) / ln(2): scores are in units of log2,
+   * `cap` is not. top[lane] = largest. */
+  void (*cap)(void *x, int keys, int width, double cap, void *top);
+
+  /* --- Tiles [key][lane] of what is added to the scores, in natural units; -inf hides. */
+
+  /* Hides all but first[lane] <= key < last[lane]. */
+  void (*hide)(void *tile, int keys, int width, const int32_t *first, const int32_t *last);
+
+  /* Hides the keys of another id than the lane's own. */
+  void (*match)(void *tile, int keys, int width, const int32_t *own, const int32_t *ids);
+
+  /* Adds -slope[lane] * |key + distance[lane]|. */
+  void (*slopes)(void *tile, int keys, int width, const double *slope, const double *distance);
+
+  /* tile[key][lane] = number `key` of rows[lane], by pa_element. A finite number stays finite.
+   * rows: width * lanes addresses. */
+  void (*lay[4])(void *tile, const char *const *rows, const pa_columns *columns, int width);
+
+  /* Such rows of bools as bits, key k at bit k of bits[lane]. Returns what they hold:
+   * PA_FOUND_SEEN, PA_FOUND_OTHER (false), or both. */
+  int (*scan)(const char *const *rows, const pa_columns *columns, int lanes, uint64_t *bits);
+
+  /* tile[key][lane] = bit `key` of bits[lane] ? 0 : -inf */
+  void (*unfold)(void *tile, const uint64_t *bits, int keys, int width);
+
+  /* tile[i] += other[i]; hidden if either is. tile[i] = the larger. */
+  void (*join)(void *tile, const void *other, size_t numbers);
+  void (*larger)(void *tile, const void *other, size_t numbers);
+
+  /* What the tile holds: PA_FOUND_SEEN if some place is not hidden, PA_FOUND_OTHER if some place is
+   * not 0. seen[lane] |= whether the lane has a place that is not hidden. */
+  int (*survey)(const void *tile, int keys, int width, unsigned char *seen);
+
+  /* x[key][lane] += log2(e) * tile[key][lane], -inf where hidden whatever x is; top[lane] = largest
+   */
+  void (*add)(void *x, const void *tile, int keys, int width, void *top);
+
+  /* After `softmax`, for `values_guarded`: hidden weights become -0.0. */
+  void (*mark)(void *weights, const void *tile, int keys, int width);
+
+  /* --- Scores to outputs. */
 
   /* One step of the running softmax: scores become weights in place,
    * new = max(top, state.top); alpha = 2**(state.top - new); weight = 2**(score - new);
@@ -93,12 +162,19 @@ typedef struct pa_kernels {
   /* total = total and part together; merging into a fresh state gives `part` bit by bit. */
   void (*merge)(pa_state *total, const pa_state *part, ptrdiff_t d, int width);
 
-  /* factor[lane] = empty[lane] ? 0 : 1 / state.sum[lane], in two parts: factor[0][lane] rounded,
-   * and factor[1][lane] what rounding took away. */
-  void (*factors)(const pa_state *state, int width, const unsigned char *empty, void *factor);
+  /* factor[lane]: what the unnormalised outputs of a row are multiplied by, 1 / (its sum and its
+   * sink), 0 where nothing was seen. In two parts: factor[0][lane] rounded, and factor[1][lane]
+   * what rounding took away. sink[lane]: a logit in natural units, or -inf. */
+  void (*factors)(const pa_state *state, int width, const double *sink, void *factor);
 
-  /* lse[lane] = natural log of the softmax denominator; -inf where empty[lane] */
-  void (*lse)(const pa_state *state, int width, const unsigned char *empty, void *lse);
+  /* lse[lane] = natural log of the softmax denominator; of the sink alone where nothing was seen */
+  void (*lse)(const pa_state *state, int width, const double *sink, void *lse);
+
+  /* Takes what is larger among the scores [key][lane] of keys from, from + 1, ... */
+  void (*keep)(const pa_strongest *best, const void *scores, int64_t from, int keys);
+
+  /* Kept scores become weights; 0 where there is no key. */
+  void (*weigh)(const pa_strongest *best, const pa_state *state, const void *factor);
 
   /* rows[lane][k] = (factor[0][lane] + factor[1][lane]) * x[k][lane] for lane < count, k < d. Never
    * -0 where x is +-0. */

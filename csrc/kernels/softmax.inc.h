@@ -44,33 +44,13 @@ static void softmax_kernel(void *scores, int keys, int width, const void *top, p
   }
 }
 
-static void hide_kernel(void *x, int keys, int width, const int32_t *first, const int32_t *last,
-                        double fill, void *top) {
-  for (int j = 0; j < width; ++j) {
-    vf from, to; /* small whole numbers: comparing them as `real` is exact */
-    for (int l = 0; l < LANES; ++l) {
-      from[l] = (real)first[j * LANES + l];
-      to[l] = (real)last[j * LANES + l];
-    }
-    vf best = vf_set1(-REAL_MAX);
-    real *at = (real *)x + (ptrdiff_t)j * LANES;
-    for (int key = 0; key < keys; ++key, at += width * LANES) {
-      const vf here = vf_set1((real)key);
-      const vi seen = (vi)(here >= from) & (vi)(here < to);
-      const vf kept = vf_select(seen, vf_load(at), vf_set1((real)fill));
-      vf_store(at, kept);
-      best = vf_max(kept, best);
-    }
-    vf_store((real *)top + (ptrdiff_t)j * LANES, best);
-  }
-}
-
 static void reset_kernel(pa_state *state, ptrdiff_t d, int width) {
   for (ptrdiff_t i = 0; i < width; ++i) {
     vf_store((real *)state->top + i * LANES, vf_set1(-REAL_MAX));
     vf_store((real *)state->sum + i * LANES, vf_set1(0));
   }
   for (ptrdiff_t i = 0; i < d * width; ++i) vf_store((real *)state->out + i * LANES, vf_set1(0));
+  for (int lane = 0; lane < width * LANES; ++lane) state->seen[lane] = 0;
 }
 
 static int finite_kernel(const pa_state *state, ptrdiff_t d, int width) {
@@ -83,6 +63,7 @@ static int finite_kernel(const pa_state *state, ptrdiff_t d, int width) {
 }
 
 static void merge_kernel(pa_state *total, const pa_state *part, ptrdiff_t d, int width) {
+  for (int lane = 0; lane < width * LANES; ++lane) total->seen[lane] |= part->seen[lane];
   for (int j = 0; j < width; ++j) {
     const ptrdiff_t lane = (ptrdiff_t)j * LANES;
     real *top = (real *)total->top + lane, *sum = (real *)total->sum + lane;
@@ -99,25 +80,39 @@ static void merge_kernel(pa_state *total, const pa_state *part, ptrdiff_t d, int
   }
 }
 
-static void factors_kernel(const pa_state *state, int width, const unsigned char *empty,
-                           void *factor) {
+/* A sink is one more score: both it and the sum fade to the larger of the tops. */
+static void factors_kernel(const pa_state *state, int width, const double *sink, void *factor) {
+  const double log2e = 1.44269504088896340736;
   for (int j = 0; j < width; ++j) {
-    const vf sum = vf_load((const real *)state->sum + (ptrdiff_t)j * LANES);
+    const ptrdiff_t lane = (ptrdiff_t)j * LANES;
+    const vf top = vf_load((const real *)state->top + lane);
+    vf logit;
+    for (int l = 0; l < LANES; ++l) logit[l] = (real)(sink[lane + l] * log2e);
+    const vf both = vf_max(logit, top);
+    const vf fade = vf_exp2(top - both);
+    const vf sum = vf_fma(vf_load((const real *)state->sum + lane), fade, vf_exp2(logit - both));
     vf inverse = vf_set1(1) / sum;
     vf rest = vf_fma(vf_set1(0) - sum, inverse, vf_set1(1)) * inverse; /* a step of Newton's */
+    inverse = inverse * fade;
+    rest = rest * fade;
     for (int l = 0; l < LANES; ++l)
-      if (empty[j * LANES + l]) inverse[l] = rest[l] = 0;
-    vf_store((real *)factor + (ptrdiff_t)j * LANES, inverse);
-    vf_store((real *)factor + (ptrdiff_t)(width + j) * LANES, rest);
+      if (!state->seen[lane + l]) inverse[l] = rest[l] = 0;
+    vf_store((real *)factor + lane, inverse);
+    vf_store((real *)factor + (ptrdiff_t)width * LANES + lane, rest);
   }
 }
 
-static void lse_kernel(const pa_state *state, int width, const unsigned char *empty, void *lse) {
+static void lse_kernel(const pa_state *state, int width, const double *sink, void *lse) {
   const double ln2 = 0.69314718055994530942;
   for (int lane = 0; lane < width * LANES; ++lane) {
-    const double top = (double)((const real *)state->top)[lane];
+    const double top = (double)((const real *)state->top)[lane] * ln2, more = sink[lane];
     const double sum = (double)((const real *)state->sum)[lane];
-    ((real *)lse)[lane] = (real)(empty[lane] ? -INFINITY : top * ln2 + log(sum));
+    double log_sum = state->seen[lane] ? top + log(sum) : -INFINITY;
+    if (more > -INFINITY) { /* log(exp(a) + exp(b)), of the larger first; NaN stays */
+      const double high = log_sum < more ? more : log_sum, low = log_sum < more ? log_sum : more;
+      log_sum = high + log1p(exp(low - high));
+    }
+    ((real *)lse)[lane] = (real)log_sum;
   }
 }
 

@@ -1,10 +1,13 @@
 /* The last line of every isa/<name>_<type>.c: all kernels, gathered in one exported table. */
 #include "kernels.h"
-#include "pack.inc.h"
 #include "probe.inc.h"
+#include "rows.inc.h"
 #include "softmax.inc.h"
+#include "strongest.inc.h"
+#include "terms.inc.h"
 #include "tile.inc.h"
 #include "vec.h"
+#include "write.inc.h"
 
 #define PA_QUOTE_(x) #x
 #define PA_QUOTE(x) PA_QUOTE_(x)
@@ -20,7 +23,18 @@ const pa_kernels PA_TABLE(PA_ISA, PA_REAL_BITS) = {
     .max_width = MAX_WIDTH,
     .pack = pack_kernel,
     .scores = scores_kernel,
+    .cap = cap_kernel,
     .hide = hide_kernel,
+    .match = match_kernel,
+    .slopes = slopes_kernel,
+    .lay = {lay_float16_kernel, lay_bfloat16_kernel, lay_float32_kernel, lay_float64_kernel},
+    .scan = scan_kernel,
+    .unfold = unfold_kernel,
+    .join = join_kernel,
+    .larger = larger_kernel,
+    .survey = survey_kernel,
+    .add = add_kernel,
+    .mark = mark_kernel,
     .softmax = softmax_kernel,
     .values = values_kernel,
     .values_guarded = values_guarded_kernel,
@@ -29,6 +43,8 @@ const pa_kernels PA_TABLE(PA_ISA, PA_REAL_BITS) = {
     .merge = merge_kernel,
     .factors = factors_kernel,
     .lse = lse_kernel,
+    .keep = keep_kernel,
+    .weigh = weigh_kernel,
     .write = write_kernel,
     .burn = burn_kernel,
     .read = read_kernel,

@@ -111,6 +111,12 @@ PA_INLINE void tile_product(const int guarded, const int ways, const int rows, c
   }
 
 static void fetch_lines(pa_ahead *a) {
+  for (int n = a->row_lines; n > 0 && a->row < a->row_count; --n) {
+    __builtin_prefetch(a->rows[a->row] + a->row_offset + a->row_byte, 0, 3);
+    if ((a->row_byte += 64) < a->row_bytes) continue;
+    a->row_byte = 0;
+    ++a->row;
+  }
   for (int n = a->lines; n > 0 && a->region >= 0; --n) {
     const pa_region *r = &a->regions[a->region];
     __builtin_prefetch(r->data + a->piece * r->stride + a->inner * r->inner_stride + a->byte, 0, 2);

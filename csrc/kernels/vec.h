@@ -114,6 +114,33 @@ PA_INLINE vf vf_max(vf a, vf b) {
 #endif
 }
 
+/* Bit k of the result: whether byte k of 8, or of 64, is not 0. */
+PA_INLINE uint64_t bits_of_8(const char *at) {
+  uint64_t x;
+  __builtin_memcpy(&x, at, sizeof x);
+  const uint64_t low = 0x7F7F7F7F7F7F7F7FU;
+  const uint64_t ones = ((((x & low) + low) | x) >> 7) & 0x0101010101010101U;
+  return ones * 0x0102040810204080U >> 56; /* byte k times 2**(56 - 7k) lands at bit 56 + k */
+}
+PA_INLINE uint64_t bits_of_64(const char *at) {
+#if PA_VEC_BYTES == 64 && defined(PA_HAVE_AVX512)
+  const __m512i x = _mm512_loadu_si512((const void *)at);
+  return (uint64_t)_mm512_test_epi8_mask(x, x);
+#elif PA_VEC_BYTES == 32 && defined(PA_HAVE_AVX2_FMA)
+  uint64_t zeros = 0;
+  for (int i = 0; i < 2; ++i) {
+    const __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(at + 32 * i));
+    const int half = _mm256_movemask_epi8(_mm256_cmpeq_epi8(x, _mm256_setzero_si256()));
+    zeros |= (uint64_t)(uint32_t)half << 32 * i;
+  }
+  return ~zeros;
+#else
+  uint64_t bits = 0;
+  for (int i = 0; i < 8; ++i) bits |= bits_of_8(at + 8 * i) << 8 * i;
+  return bits;
+#endif
+}
+
 /* Interleave the low (high) halves: zip_low(a, b) = a0 b0 a1 b1 ... */
 #if LANES == 2
 #define PA_ZIP_LOW 0, 2

@@ -14,33 +14,22 @@
 #define MANTISSA_BITS 52
 #endif
 
-/* 2**f for f in [-1/2, 1/2]. The constant term is exactly 1: 2**0 must be exactly 1, so that a row
- * passes through a block it may not see without a changed bit. Coefficients: minimax of the
- * relative error under that constraint (Remez, 50 digits); polynomial alone 2.6e-9 (float), 1.8e-17
- * (double), so what is left is rounding: under 1.1 ulp. The degree is even where it can be: with an
- * odd one the constraint costs a factor of 6, because the free error curve peaks at f = 0. */
-PA_INLINE vf vf_exp2_fraction(vf f) {
+/* (2**f - 1) / f for f in [-1/2, 1/2], so that 2**f is 1 + f times it. The constant term is exactly
+ * 1: 2**0 must be exactly 1, so that a row passes through a block it may not see without a changed
+ * bit. Coefficients: minimax of the relative error under that constraint (Remez, 50 digits);
+ * polynomial alone 2.6e-9 (float), 1.8e-17 (double), so what is left is rounding: under 1.1 ulp.
+ * The degree is even where it can be: with an odd one the constraint costs a factor of 6, because
+ * the free error curve peaks at f = 0. */
+PA_INLINE vf vf_exp2_quotient(vf f) {
 #if PA_REAL_BITS == 32
-  static const real c[] = {1.0F,
-                           0.693147214968F,
-                           0.240226527829F,
-                           0.0555031055101F,
-                           0.00961769297299F,
-                           0.00134066439024F,
-                           0.000155946781613F};
+  static const real c[] = {0.693147214968F,   0.240226527829F,   0.0555031055101F,
+                           0.00961769297299F, 0.00134066439024F, 0.000155946781613F};
 #else
-  static const real c[] = {1.0,
-                           0.69314718055994569675,
-                           0.24022650695910098007,
-                           0.055504108664790394552,
-                           0.0096181291076070023796,
-                           0.0013333558153439964747,
-                           0.0001540353044157213033,
-                           0.000015252727385193868197,
-                           1.3215442675329822143e-6,
-                           1.0180647659234138888e-7,
-                           7.0725704128144235096e-9,
-                           4.078071929588336665e-10};
+  static const real c[] = {
+      0.69314718055994569675,     0.24022650695910098007,   0.055504108664790394552,
+      0.0096181291076070023796,   0.0013333558153439964747, 0.0001540353044157213033,
+      0.000015252727385193868197, 1.3215442675329822143e-6, 1.0180647659234138888e-7,
+      7.0725704128144235096e-9,   4.078071929588336665e-10};
 #endif
   enum { degree = sizeof c / sizeof c[0] - 1 };
   vf p = vf_set1(c[degree]);
@@ -49,16 +38,32 @@ PA_INLINE vf vf_exp2_fraction(vf f) {
   return p;
 }
 
+/* t, at least EXP2_FLOOR, as n + f with n whole and |f| <= 1/2: returns f, *power = 2**n. Adding
+ * the shift rounds t to n and leaves n + exponent bias in the low bits. */
+PA_INLINE vf vf_exp2_split(vf t, vf *power) {
+  const vf shifted = t + vf_set1(EXP2_SHIFT);
+  *power = (vf)((vi)shifted << MANTISSA_BITS);
+  return t - (shifted - vf_set1(EXP2_SHIFT));
+}
+
 /* 2**t for t <= 0. NaN gives NaN. Where t rounds to a whole number of EXP2_FLOOR or less the result
  * is exactly 0; a little above it may be denormal. */
 PA_INLINE vf vf_exp2(vf t) {
-  t = vf_max(vf_set1(EXP2_FLOOR), t); /* NaN, the second operand, stays */
-  /* Adding the shift rounds t to a whole number n and leaves n + exponent bias in the low bits. */
-  const vf shifted = t + vf_set1(EXP2_SHIFT);
-  const vf f = t - (shifted - vf_set1(EXP2_SHIFT));
-  const vf power = (vf)((vi)shifted << MANTISSA_BITS);
+  vf power;
+  const vf f = vf_exp2_split(vf_max(vf_set1(EXP2_FLOOR), t), &power); /* NaN, second, stays */
   /* A product, not an integer addition to the exponent, so that NaN stays NaN. */
-  return vf_exp2_fraction(f) * power;
+  return vf_fma(vf_exp2_quotient(f), f, vf_set1(1)) * power;
+}
+
+/* tanh(x) where t = -2 log2(e) |x| is given, and the sign is that of `x`: (1 - e) / (1 + e) with
+ * e = 2**t. With m = e - 1 it is -m / (2 + m), and m = 2**n f q(f) + (2**n - 1) cancels nothing:
+ * for small x, n is 0. Under 4 ulp (tests/c/test_kernels.c), |result| <= 1. */
+PA_INLINE vf vf_tanh_from(vf t, vf x) {
+  vf power;
+  const vf f = vf_exp2_split(vf_max(vf_set1(EXP2_FLOOR), t), &power);
+  const vf m = vf_fma(vf_exp2_quotient(f) * f, power, power - vf_set1(1));
+  const vi sign = (vi)x & (vi)vf_set1((real)-0.0);
+  return (vf)((vi)(m / (vf_set1(-2) - m)) | sign);
 }
 
 #endif

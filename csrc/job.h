@@ -1,0 +1,70 @@
+/* A call at work: what its tasks share, and how a task finds its part. plan.h has the words. */
+#ifndef PA_JOB_H
+#define PA_JOB_H
+
+#include "geometry.h"
+#include "kernels/kernels.h"
+#include "parallel.h"
+#include "plan.h"
+#include "pyattn.h"
+
+typedef struct job {
+  const pa_attention_call *call;
+  const pa_kernels *kernels;
+  pa_plan plan;
+  pa_team team;
+  char *workers;        /* plan.worker_bytes each */
+  char *parts, *totals; /* waves only: states, by (unit, chunk of wave, panel) and (unit, panel) */
+  int64_t *order, *order_units; /* packed sequences only: see pa_plan_order */
+  int64_t wave_from, wave_to;   /* chunks of the running wave */
+} job;
+
+/* One panel of a unit. Row r of a key head is query r / group in head r % group of the group. */
+typedef struct panel {
+  int width, count; /* vectors; rows that are not just filling lanes */
+  int64_t first_row;
+  int64_t heads[PA_MAX_LANES],
+      query_at[PA_MAX_LANES]; /* of each lane; spare lanes repeat the last */
+  void *queries;
+  const char **rows; /* of the terms that are tables: [table][lane] */
+  pa_span any, all;  /* keys that some row may see, that every row may see: by position */
+} panel;
+
+/* One unit, and where its things lie. */
+typedef struct unit {
+  int64_t batch, kv_head;
+  pa_sequence sequence;
+  pa_cut cut;
+  int64_t first_panel, panels;
+  pa_matrix key, value;
+  pa_span keys; /* no row of the unit may see a key outside */
+  panel panel[PA_UNIT_PANELS];
+} unit;
+
+/* Scratch of one worker. */
+typedef struct desk {
+  int worker;
+  pa_ahead *ahead;                       /* what the next unit will want */
+  char *queries, *rows, *parts, *totals; /* by panel */
+  char *scores, *tiles, *top, *alpha;
+  uint64_t *bits; /* of the tables of bools: [table][lane] */
+} desk;
+
+static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+desk pa_desk_of(const job *j, int worker, pa_ahead *ahead);
+void pa_unit_of(const job *j, const desk *s, int64_t index, unit *u);
+
+/* State number `panel` of an array of them. */
+pa_state pa_state_at(const job *j, char *states, int64_t panel);
+
+/* Addresses of the panel's rows in an array over the queries, for its first `lanes` lanes. */
+void pa_view_rows(const job *j, const unit *u, const pa_view *view, const panel *p, int lanes,
+                  char **rows);
+
+/* The memory that unit `index` (-1: none) starts with: its queries, its first keys and values, its
+ * output. */
+void pa_look_ahead(const job *j, int64_t index, pa_ahead *ahead);
+
+#endif

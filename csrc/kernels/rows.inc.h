@@ -1,0 +1,233 @@
+/* Rows of tables that lie anywhere and hold numbers of any type: into tiles, transposed; packing
+ * the queries is the same with a factor. Squares of LANES x LANES numbers are transposed in
+ * registers; what is no square, or not contiguous, goes number by number. */
+#ifndef PA_ROWS_INC_H
+#define PA_ROWS_INC_H
+
+#include <math.h>
+
+#include "kernels.h"
+#include "vec.h"
+
+/* x[i][j] becomes x[j][i]: log2(LANES) perfect shuffles of the list of vectors. */
+PA_INLINE void transpose_square(vf x[LANES]) {
+#pragma GCC unroll 4
+  for (int step = 1; step < LANES; step *= 2) {
+    vf y[LANES];
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES / 2; ++i) {
+      y[2 * i] = vf_zip_low(x[i], x[i + LANES / 2]);
+      y[2 * i + 1] = vf_zip_high(x[i], x[i + LANES / 2]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; ++i) x[i] = y[i];
+  }
+}
+
+/* LANES contiguous numbers of each type, and one, as `real`. */
+#define ANY_TYPE(name, type)                                                    \
+  typedef type name##_any __attribute__((aligned(1), may_alias));               \
+  typedef type name##_lanes __attribute__((vector_size(LANES * sizeof(type)))); \
+  typedef name##_lanes name##_lanes_any __attribute__((aligned(1), may_alias));
+ANY_TYPE(half, uint16_t)
+ANY_TYPE(word, uint32_t)
+ANY_TYPE(single, float)
+ANY_TYPE(wide, double)
+#undef ANY_TYPE
+
+PA_INLINE single_lanes singles_of_bits(word_lanes bits) { return (single_lanes)bits; }
+PA_INLINE float single_of_bits(uint32_t bits) {
+  float x;
+  __builtin_memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+PA_INLINE vf load_bfloat16(const char *at) {
+  const word_lanes x = __builtin_convertvector(*(const half_lanes_any *)at, word_lanes);
+  return __builtin_convertvector(singles_of_bits(x << 16), vf);
+}
+PA_INLINE real read_bfloat16(const char *at) {
+  return (real)single_of_bits((uint32_t) * (const half_any *)at << 16);
+}
+
+/* The exponent moves from bias 15 to 127 by an exact product, which also normalises denormals. What
+ * was an infinity or NaN, and is 2**16 or more then, gets the largest exponent instead. */
+PA_INLINE vf load_float16(const char *at) {
+  const word_lanes x = __builtin_convertvector(*(const half_lanes_any *)at, word_lanes);
+  const word_lanes size = (x & 0x7FFF) << 13, sign = (x & 0x8000) << 16;
+  const word_lanes special = (word_lanes)((x & 0x7FFF) >= 0x7C00) & 0x7F800000;
+  const word_lanes bits = (word_lanes)(singles_of_bits(size) * 0x1p112F) | special | sign;
+  return __builtin_convertvector(singles_of_bits(bits), vf);
+}
+PA_INLINE real read_float16(const char *at) {
+  const uint32_t x = *(const half_any *)at, special = (x & 0x7FFF) >= 0x7C00 ? 0x7F800000 : 0;
+  const float size = single_of_bits((x & 0x7FFF) << 13) * 0x1p112F;
+  uint32_t bits;
+  __builtin_memcpy(&bits, &size, sizeof bits);
+  return (real)single_of_bits(bits | special | (x & 0x8000) << 16);
+}
+
+PA_INLINE vf load_float32(const char *at) {
+  return __builtin_convertvector(*(const single_lanes_any *)at, vf);
+}
+PA_INLINE real read_float32(const char *at) { return (real) * (const single_any *)at; }
+
+/* What is finite stays finite: -1e300 is no -inf, which would hide. In vectors of the machine's
+ * size: compilers take larger ones apart number by number. */
+typedef double doubles __attribute__((vector_size(PA_VEC_BYTES)));
+typedef int64_t double_bits __attribute__((vector_size(PA_VEC_BYTES)));
+typedef doubles doubles_any __attribute__((aligned(1), may_alias));
+enum { DOUBLES = PA_VEC_BYTES / (int)sizeof(double) };
+typedef real narrowed __attribute__((vector_size(DOUBLES * sizeof(real))));
+
+PA_INLINE narrowed narrow(const char *at) {
+  const doubles x = *(const doubles_any *)at, least = (doubles){0} - (double)REAL_MAX;
+  const double_bits low = (double_bits)(x < least) & ~(double_bits)(x == -(double)INFINITY);
+  const double_bits kept = (low & (double_bits)least) | (~low & (double_bits)x);
+  return __builtin_convertvector((doubles)kept, narrowed);
+}
+PA_INLINE vf load_float64(const char *at) {
+  union {
+    narrowed part[LANES / DOUBLES];
+    vf all;
+  } x;
+#pragma GCC unroll 2
+  for (int i = 0; i < LANES / DOUBLES; ++i) x.part[i] = narrow(at + i * (ptrdiff_t)sizeof(doubles));
+  return x.all;
+}
+PA_INLINE real read_float64(const char *at) {
+  const double x = *(const wide_any *)at;
+  return x < -(double)REAL_MAX && x != -(double)INFINITY ? -REAL_MAX : (real)x;
+}
+
+/* Keys of one run into to[key * stride], for LANES rows that begin at rows[lane] + at. */
+#define RUN(type, bytes)                                                                          \
+  PA_INLINE void square_##type(real *to, ptrdiff_t stride, const char *const *rows, ptrdiff_t at, \
+                               real scale) {                                                      \
+    vf x[LANES];                                                                                  \
+    _Pragma("GCC unroll 16") for (int i = 0; i < LANES; ++i) x[i] = load_##type(rows[i] + at);    \
+    transpose_square(x);                                                                          \
+    _Pragma("GCC unroll 16") for (int i = 0; i < LANES; ++i)                                      \
+        vf_store(to + i * stride, x[i] * vf_set1(scale));                                         \
+  }                                                                                               \
+  static void run_##type(real *to, ptrdiff_t stride, const char *const *rows, ptrdiff_t at,       \
+                         ptrdiff_t step, ptrdiff_t length, real scale) {                          \
+    if (step == (bytes) && length >= LANES) {                                                     \
+      for (ptrdiff_t k = 0; k < length; k += LANES) {                                             \
+        if (k > length - LANES) k = length - LANES; /* overlapping squares: no over-read */       \
+        square_##type(to + k * stride, stride, rows, at + k * step, scale);                       \
+      }                                                                                           \
+    } else if (step == -(bytes) && length >= LANES) { /* read forwards, stored backwards */       \
+      for (ptrdiff_t k = 0; k < length; k += LANES) {                                             \
+        if (k > length - LANES) k = length - LANES;                                               \
+        const ptrdiff_t last = k + LANES - 1;                                                     \
+        square_##type(to + last * stride, -stride, rows, at + last * step, scale);                \
+      }                                                                                           \
+    } else {                                                                                      \
+      for (ptrdiff_t k = 0; k < length; ++k)                                                      \
+        for (int l = 0; l < LANES; ++l)                                                           \
+          to[k * stride + l] = read_##type(rows[l] + at + k * step) * scale;                      \
+    }                                                                                             \
+  }
+RUN(bfloat16, 2)
+RUN(float16, 2)
+RUN(float32, 4)
+RUN(float64, 8)
+#undef RUN
+
+#if PA_REAL_BITS == 32
+#define run_real run_float32
+#else
+#define run_real run_float64
+#endif
+
+static void pack_kernel(void *panel, const char *const *rows, ptrdiff_t col, ptrdiff_t d, int width,
+                        double scale) {
+  for (int j = 0; j < width; ++j)
+    run_real((real *)panel + (ptrdiff_t)j * LANES, (ptrdiff_t)width * LANES,
+             rows + (ptrdiff_t)j * LANES, 0, col, d, (real)scale);
+}
+
+PA_INLINE int equal_rows(const char *const *rows) {
+  int equal = 1;
+  for (int l = 1; l < LANES; ++l) equal &= rows[l] == rows[0];
+  return equal;
+}
+
+#define LAY(type)                                                                                 \
+  static void lay_##type##_kernel(void *tile, const char *const *rows, const pa_columns *columns, \
+                                  int width) {                                                    \
+    const ptrdiff_t stride = (ptrdiff_t)width * LANES;                                            \
+    for (int j = 0; j < width; ++j, rows += LANES) {                                              \
+      const int equal = equal_rows(rows);                                                         \
+      real *to = (real *)tile + (ptrdiff_t)j * LANES;                                             \
+      for (int r = 0; r < columns->count; ++r) {                                                  \
+        const pa_run *run = &columns->runs[r];                                                    \
+        if (equal)                                                                                \
+          for (int k = 0; k < run->length; ++k)                                                   \
+            vf_store(to + k * stride,                                                             \
+                     vf_set1(read_##type(rows[0] + run->offset + k * columns->step)));            \
+        else run_##type(to, stride, rows, run->offset, columns->step, run->length, 1);            \
+        to += run->length * stride;                                                               \
+      }                                                                                           \
+    }                                                                                             \
+  }
+LAY(float16)
+LAY(bfloat16)
+LAY(float32)
+LAY(float64)
+#undef LAY
+
+/* A table of bools goes by way of bits, one word for each row: key k of the block is bit k. */
+PA_INLINE uint64_t run_bits(const char *at, ptrdiff_t step, int length) {
+  if (step == 1 && length == 64) return bits_of_64(at);
+  uint64_t bits = 0;
+  int key = 0;
+  if (step == 1)
+    for (; key + 8 <= length; key += 8) bits |= bits_of_8(at + key) << key;
+  for (; key < length; ++key) bits |= (uint64_t)(at[key * step] != 0) << key;
+  return bits;
+}
+
+static int scan_kernel(const char *const *rows, const pa_columns *columns, int lanes,
+                       uint64_t *bits) {
+  uint64_t any = 0, all = ~(uint64_t)0;
+  int keys = 0;
+  for (int r = 0; r < columns->count; ++r) keys += columns->runs[r].length;
+  for (int lane = 0; lane < lanes; ++lane) {
+    if (lane > 0 && rows[lane] == rows[lane - 1]) {
+      bits[lane] = bits[lane - 1];
+      continue;
+    }
+    uint64_t row = 0;
+    for (int r = 0, from = 0; r < columns->count; from += columns->runs[r++].length)
+      row |= run_bits(rows[lane] + columns->runs[r].offset, columns->step, columns->runs[r].length)
+             << from;
+    bits[lane] = row;
+    any |= row;
+    all &= row;
+  }
+  const uint64_t whole = ~(uint64_t)0 >> (64 - keys);
+  return (any ? PA_FOUND_SEEN : 0) | (all != whole ? PA_FOUND_OTHER : 0);
+}
+
+static void unfold_kernel(void *tile, const uint64_t *bits, int keys, int width) {
+  enum { word_bits = PA_REAL_BITS };
+  const ptrdiff_t stride = (ptrdiff_t)width * LANES;
+  const vi hidden = (vi)vf_set1((real)-INFINITY);
+  for (int j = 0; j < width; ++j, bits += LANES) {
+    for (int from = 0; from < keys; from += word_bits) {
+      const int count = keys - from < word_bits ? keys - from : word_bits;
+      vi word; /* the bit of the last key becomes the sign, then the one before, ... */
+      for (int l = 0; l < LANES; ++l)
+        word[l] = (real_int)(bits[l] >> from << (64 - count) >> (64 - word_bits));
+      real *to = (real *)tile + (ptrdiff_t)j * LANES + from * stride;
+      for (int key = count - 1; key >= 0; --key) {
+        vf_store(to + key * stride, (vf)(hidden & ~(word >> (word_bits - 1))));
+        word = word << 1;
+      }
+    }
+  }
+}
+
+#endif

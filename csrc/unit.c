@@ -1,0 +1,144 @@
+/* Finding things: of a worker its scratch, of a unit its panels and where its arrays lie. */
+#include "job.h"
+
+desk pa_desk_of(const job *j, int worker, pa_ahead *ahead) {
+  const pa_plan *p = &j->plan;
+  const size_t panels = (size_t)p->unit_panels;
+  const size_t states = p->wave ? 0 : panels * p->state_bytes;
+  desk s = {.worker = worker, .ahead = ahead};
+  s.queries = j->workers + (size_t)worker * p->worker_bytes;
+  s.parts = s.queries + panels * p->queries_bytes;
+  s.totals = s.parts + states;
+  s.rows = s.totals + (p->chunks > 1 ? states : 0);
+  s.scores = s.rows + panels * p->rows_bytes + p->bits_bytes;
+  s.tiles = s.scores + p->tile_bytes;
+  s.top = s.tiles + (size_t)p->tiles * p->tile_bytes;
+  s.alpha = s.top + (size_t)p->panel_lanes * (size_t)j->kernels->real_bytes;
+  s.bits = (uint64_t *)(s.rows + panels * p->rows_bytes);
+  return s;
+}
+
+pa_state pa_state_at(const job *j, char *states, int64_t panel) {
+  char *at = states + (size_t)panel * j->plan.state_bytes;
+  const size_t row = (size_t)j->plan.panel_lanes * (size_t)j->kernels->real_bytes;
+  return (pa_state){at, at + row, at + 2 * row,
+                    (unsigned char *)at + (2 + (size_t)j->plan.dv) * row};
+}
+
+static char *view_head(const job *j, const unit *u, const pa_view *view, int64_t head,
+                       int64_t first_row) {
+  return view->data + pa_batch_offset(j->call, view->batch, u->batch) + head * view->head +
+         first_row * view->row;
+}
+
+void pa_view_rows(const job *j, const unit *u, const pa_view *view, const panel *p, int lanes,
+                  char **rows) {
+  char *base = view_head(j, u, view, 0, u->sequence.first_query);
+  for (int lane = 0; lane < lanes; ++lane)
+    rows[lane] = base + p->heads[lane] * view->head + p->query_at[lane] * view->row;
+}
+
+static void panel_of(const job *j, const unit *u, const desk *s, int64_t index, panel *p) {
+  const int64_t group = j->plan.group, head0 = u->kv_head * group;
+  int64_t first_vector;
+  pa_plan_panel(&u->cut, u->first_panel + index, &first_vector, &p->width);
+  const int lanes = p->width * j->kernels->lanes;
+  p->first_row = first_vector * j->kernels->lanes;
+  p->count = (int)min64(lanes, u->cut.rows - p->first_row);
+  p->queries = s->queries + (size_t)index * j->plan.queries_bytes;
+  p->rows = (const char **)(s->rows + (size_t)index * j->plan.rows_bytes);
+  int64_t query = p->first_row / group, head = p->first_row % group;
+  for (int lane = 0; lane < lanes; ++lane) {
+    p->heads[lane] = head0 + head;
+    p->query_at[lane] = query;
+    if (lane + 1 < p->count && ++head == group) head = 0, ++query;
+  }
+  pa_visible_range(j->call, u->batch, (int64_t[]){head0, head0 + group},
+                   (int64_t[]){p->query_at[0], query + 1}, &p->any, &p->all);
+}
+
+/* Units of a key head follow each other, so that threads share its K and V; among them the last
+ * rows, which see the most if causal, come first. Packed sequences come heaviest first. */
+static void unit_place(const job *j, int64_t index, unit *u) {
+  const pa_attention_call *c = j->call;
+  u->cut = j->plan.cut;
+  if (j->order) {
+    int64_t low = 0, high = pa_batch(c); /* units before `low` <= index < units before `high` */
+    while (high - low > 1) {
+      const int64_t middle = low + (high - low) / 2;
+      if (j->order_units[middle] <= index) low = middle;
+      else high = middle;
+    }
+    u->batch = j->order[low];
+    index -= j->order_units[low];
+    u->cut = pa_plan_cut(&j->plan, pa_sequence_of(c, u->batch).queries);
+  } else {
+    u->batch = index / u->cut.blocks / c->kv_heads;
+    index -= u->batch * c->kv_heads * u->cut.blocks;
+  }
+  u->sequence = pa_sequence_of(c, u->batch);
+  u->kv_head = index / u->cut.blocks;
+  u->first_panel = (u->cut.blocks - 1 - index % u->cut.blocks) * j->plan.unit_panels;
+  u->panels = min64(j->plan.unit_panels, u->cut.panels - u->first_panel);
+  const int64_t key = u->sequence.first_key;
+  u->key = (pa_matrix){view_head(j, u, &c->key, u->kv_head, key), c->key.row, c->key.col};
+  u->value = (pa_matrix){NULL, 0, 0};
+  if (c->weights.data) return;
+  u->value = (pa_matrix){view_head(j, u, &c->value, u->kv_head, key), c->value.row, c->value.col};
+}
+
+void pa_unit_of(const job *j, const desk *s, int64_t index, unit *u) {
+  unit_place(j, index, u);
+  u->keys = (pa_span){INT64_MAX, 0};
+  for (int64_t i = 0; i < u->panels; ++i) {
+    panel_of(j, u, s, i, &u->panel[i]);
+    const pa_span any = u->panel[i].any;
+    if (any.first >= any.last) continue;
+    u->keys.first = min64(u->keys.first, any.first);
+    u->keys.last = max64(u->keys.last, any.last);
+  }
+  if (u->keys.first >= u->keys.last) u->keys = (pa_span){0, 0};
+}
+
+/* The rows of some queries in all heads of the unit's group. */
+static pa_region rows_region(const job *j, const unit *u, const pa_view *view, int64_t query,
+                             int64_t queries, int64_t bytes) {
+  const char *head0 =
+      view_head(j, u, view, u->kv_head * j->plan.group, u->sequence.first_query + query);
+  return (pa_region){head0, view->row, view->head, bytes, queries, (int)j->plan.group};
+}
+
+void pa_look_ahead(const job *j, int64_t index, pa_ahead *ahead) {
+  enum { ahead_keys = 4 * PA_KEY_BLOCK }; /* worth while only if that is much of what it touches */
+  const pa_attention_call *c = j->call;
+  const pa_plan *p = &j->plan;
+  ahead->region = -1;
+  if (index < 0) return;
+  unit u;
+  unit_place(j, index, &u);
+  int64_t first, last;
+  int width;
+  pa_plan_panel(&u.cut, u.first_panel, &first, &width);
+  pa_plan_panel(&u.cut, u.first_panel + u.panels - 1, &last, &width);
+  const int64_t query = first * p->lanes / p->group;
+  const int64_t rows = min64((last + width) * p->lanes, u.cut.rows);
+  const int64_t queries = (rows + p->group - 1) / p->group - query;
+  pa_span any, all;
+  const int64_t head = u.kv_head * p->group;
+  pa_visible_range(c, u.batch, (int64_t[]){head, head + 1}, (int64_t[]){query, query + queries},
+                   &any, &all);
+  if (any.first >= any.last) return;
+  const int64_t keys = min64(any.last - any.first, ahead_keys);
+  const int64_t real = j->kernels->real_bytes;
+  ahead->byte = ahead->piece = ahead->inner = 0;
+  ahead->regions[3] = rows_region(j, &u, &c->query, query, queries, p->d * real);
+  ahead->regions[2] =
+      (pa_region){u.key.data + any.first * u.key.row, u.key.row, 0, p->d * real, keys, 1};
+  ahead->regions[1] =
+      (pa_region){u.value.data + any.first * u.value.row, u.value.row, 0, p->dv * real, keys, 1};
+  ahead->regions[0] = rows_region(j, &u, &c->out, query, queries, p->dv * real);
+  ahead->region = 3;
+  const int64_t lines = (queries * p->group + keys) * (p->d + p->dv) * real / 64;
+  const int64_t tiles = u.panels * min64(c->keys, PA_KEY_CHUNK) / PA_KEY_BLOCK * 16;
+  ahead->lines = (int)(1 + min64(lines / max64(tiles, 1), 8));
+}

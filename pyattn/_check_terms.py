@@ -1,0 +1,372 @@
+"""Words the errors of masks.py and biases.py, as `_check` does for the rest.
+
+Kinds and dtypes raise `TypeError`, shapes and ranges `ValueError`. A message names the function,
+the argument, what was met and the rule.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+Shape = tuple[int | None, ...]  # None: any extent will do
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+MOST_CLAUSES, MOST_PRIMITIVES, MOST_PARTS = 16, 24, 8
+LARGEST_SLOPE = 1e30  # times any distance: still far from the end of float64
+LARGEST_SIZE = 2**62  # sums of a few sizes stay within int64
+
+
+# Arrays.
+
+
+def mask_array(function: str, name: str, value: Any) -> np.ndarray:
+    """A dense mask: `value` as a bool array, a view of it if it is one."""
+    _not_masked(function, name, value, "False")
+    a = np.asarray(value)
+    if a.dtype == np.bool_:
+        return a
+    message = f"{function}: {name} must be boolean (True = may attend), got {a.dtype}: "
+    if _is_float(a.dtype):
+        raise TypeError(message + "use bias=")
+    raise TypeError(message + f"use {name}.astype(bool)")
+
+
+def bias_array(function: str, name: str, value: Any) -> np.ndarray:
+    """A dense bias: `value` as a float array; a copy only if its byte order was foreign."""
+    _not_masked(function, name, value, "-numpy.inf")
+    a = np.asarray(value)
+    if not a.dtype.isnative:
+        a = a.astype(a.dtype.newbyteorder("="))
+    if _is_float(a.dtype):
+        return a
+    message = f"{function}: {name} must be float16, bfloat16, float32 or float64, got {a.dtype}: "
+    if a.dtype == np.bool_:
+        raise TypeError(message + "use mask=")
+    raise TypeError(message + f"use {name}.astype(numpy.float32)")
+
+
+def not_a_mask(function: str, name: str) -> NoReturn:
+    raise TypeError(f"{function}: {name} is a structured bias: use bias=")
+
+
+def not_a_bias(function: str, name: str) -> NoReturn:
+    raise TypeError(f"{function}: {name} is a structured mask: use mask=")
+
+
+def axes_at_least(function: str, name: str, array: np.ndarray, axes: str) -> None:
+    """`axes` names those that are needed, as in "query blocks, key blocks"."""
+    least = axes.count(",") + 1
+    if array.ndim < least:
+        raise ValueError(
+            f"{function}: {name} needs at least {least} {'axes' if least > 1 else 'axis'} "
+            f"({axes}), got {array.shape}"
+        )
+
+
+def integers(function: str, name: str, value: Any) -> np.ndarray:
+    """`value` as an integer array of any type, in native byte order."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{function}: {name} must not be a masked array")
+    a = np.asarray(value)
+    if a.dtype.kind not in "iu":
+        raise TypeError(f"{function}: {name} must be integers, got {a.dtype}")
+    return a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("="))
+
+
+def ids(function: str, query_ids: Any, key_ids: Any) -> tuple[np.ndarray, np.ndarray]:
+    queries = integers(function, "query_ids", query_ids)
+    keys = queries if key_ids is None else integers(function, "key_ids", key_ids)
+    axes_at_least(function, "query_ids", queries, "queries")
+    axes_at_least(function, "key_ids", keys, "keys")
+    try:
+        np.broadcast_shapes(queries.shape[:-1], keys.shape[:-1])
+    except ValueError:
+        raise ValueError(
+            f"{function}: leading axes do not broadcast: "
+            f"query_ids {queries.shape}, key_ids {keys.shape}"
+        ) from None
+    return queries, keys
+
+
+def cu_seqlens(function: str, name: str, value: Any) -> np.ndarray:
+    """Ends of packed sequences, after a 0, as int64."""
+    a = integers(function, name, value)
+    if a.ndim != 1 or not a.size:
+        raise ValueError(
+            f"{function}: {name} must have one axis of n + 1 entries, the first 0, got {a.shape}"
+        )
+    if a[0] != 0:
+        raise ValueError(f"{function}: {name} must start at 0: element 0 is {a[0]}")
+    # Compared, not subtracted: unsigned numbers would wrap around.
+    falls = np.flatnonzero(a[1:] < a[:-1])
+    if len(falls):
+        n = int(falls[0])
+        raise ValueError(
+            f"{function}: {name} must be non-decreasing: "
+            f"element {n + 1} ({a[n + 1]}) < element {n} ({a[n]})"
+        )
+    size(function, f"{name}[-1]", a[-1])
+    return a.astype(np.int64)
+
+
+def lengths(function: str, name: str, value: Any, most: int) -> np.ndarray:
+    """Whole numbers within [0, most], as int64."""
+    a = integers(function, name, value)
+    outside = np.argwhere((a < 0) | (a > most))
+    if len(outside):
+        at = tuple(int(i) for i in outside[0])
+        where = f"{name}[{', '.join(map(str, at))}]" if at else name
+        raise ValueError(f"{function}: {where} = {a[at]} is outside [0, {most}]")
+    return a.astype(np.int64)
+
+
+def slopes(function: str, value: Any) -> np.ndarray:
+    """ALiBi's slopes, one per head, as float64."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{function}: slopes must not be a masked array")
+    a = np.asarray(value)
+    if not (_is_float(a.dtype) or a.dtype.kind in "iu"):
+        raise TypeError(f"{function}: slopes must be real numbers, got {a.dtype}")
+    axes_at_least(function, "slopes", a, "heads")
+    a = a.astype(np.float64, copy=False)
+    wrong = np.argwhere(~(np.abs(a) <= LARGEST_SLOPE))
+    if len(wrong):
+        at = tuple(int(i) for i in wrong[0])
+        raise ValueError(
+            f"{function}: slopes[{', '.join(map(str, at))}] = {a[at]} must be finite "
+            f"and at most {LARGEST_SLOPE:.0e} in size"
+        )
+    return a
+
+
+# Tables and the sizes they must have.
+
+
+def relative_table(function: str, table: np.ndarray, queries: int, keys: int) -> None:
+    axes_at_least(function, "table", table, "distances")
+    need = max(queries + keys - 1, 0)
+    if table.shape[-1] != need:
+        raise ValueError(
+            f"{function}: table {table.shape} has {table.shape[-1]} entries along its last axis, "
+            f"{queries} queries and {keys} keys need L + S - 1 = {need}"
+        )
+
+
+def grid_table(function: str, table: np.ndarray, extents: tuple[int, ...]) -> None:
+    axes_at_least(function, "table", table, "distances down, distances across")
+    need = tuple(max(2 * n - 1, 0) for n in extents)
+    if table.shape[-2:] != need:
+        raise ValueError(
+            f"{function}: the last axes of table {table.shape} must be {need}, "
+            f"2 * extent - 1 of the grid {extents}"
+        )
+
+
+def block_table(
+    function: str, table: np.ndarray, block: tuple[int, ...], sizes: tuple[int, int]
+) -> None:
+    need = tuple(-(-n // b) for n, b in zip(sizes, block, strict=True))
+    if table.shape[-2:] != need:
+        raise ValueError(
+            f"{function}: {sizes[0]} queries and {sizes[1]} keys in blocks of {block} need a table "
+            f"of {need} blocks, got {table.shape}"
+        )
+
+
+# Numbers.
+
+
+def size(function: str, name: str, value: Any) -> int:
+    return _whole(function, name, value, 0)
+
+
+def sizes(function: str, queries: Any, keys: Any) -> tuple[int, int]:
+    """`queries` and `keys`, which is `queries` where it is None."""
+    queries = size(function, "queries", queries)
+    return queries, queries if keys is None else size(function, "keys", keys)
+
+
+def optional_sizes(function: str, queries: Any, keys: Any) -> tuple[int | None, int | None]:
+    """As `sizes`, or None twice."""
+    if queries is not None:
+        return sizes(function, queries, keys)
+    if keys is not None:
+        raise ValueError(f"{function}: keys= needs queries= too")
+    return None, None
+
+
+def one_step(function: str, name: str, value: Any) -> int:
+    return _whole(function, name, value, 1)
+
+
+def window(function: str, value: Any) -> tuple[int | None, int | None]:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ValueError(
+            f"{function}: window must be (left, right), two numbers or None, got {value!r}"
+        )
+    left, right = (
+        None if v is None else _whole(function, f"window[{n}]", v, 0) for n, v in enumerate(value)
+    )
+    return left, right
+
+
+def grid(function: str, value: Any, axes: tuple[int, ...] = (1, 2)) -> tuple[int, ...]:
+    """The extents of a grid of as many axes as `axes` has it."""
+    extents = _several(value)
+    if len(extents) not in axes:
+        want = "W, (W,) or (height, width)" if 1 in axes else "(height, width)"
+        raise ValueError(f"{function}: grid must be {want}, got {value!r}")
+    return tuple(_whole(function, "grid", n, 0) for n in extents)
+
+
+def per_axis(
+    function: str, name: str, value: Any, extents: tuple[int, ...], low: int
+) -> tuple[int, ...]:
+    """Whole numbers, one per axis of the grid; a single one stands for all."""
+    return tuple(_whole(function, name, v, low) for v in _each(function, name, value, extents))
+
+
+def flag_per_axis(
+    function: str, name: str, value: Any, extents: tuple[int, ...]
+) -> tuple[bool, ...]:
+    given = _each(function, name, value, extents)
+    for v in given:
+        if not isinstance(v, (bool, np.bool_)):
+            raise TypeError(f"{function}: {name} must be True or False, got {type(v).__name__}")
+    return tuple(bool(v) for v in given)
+
+
+def pair(function: str, name: str, value: Any) -> tuple[int, ...]:
+    """Numbers >= 1 for the queries and for the keys; a single one stands for both."""
+    given = _several(value)
+    if len(given) not in (1, 2):
+        raise ValueError(f"{function}: {name} must be one number or two, got {value!r}")
+    return tuple(_whole(function, name, v, 1) for v in (given[0], given[-1]))
+
+
+def kernel_fits(function: str, kernel: int, dilation: int, extent: int) -> None:
+    if kernel % 2 == 0:
+        raise ValueError(
+            f"{function}: kernel_size must be odd, or else it has no centre, got {kernel}"
+        )
+    if extent and kernel * dilation > extent:
+        raise ValueError(
+            f"{function}: kernel_size * dilation ({kernel} * {dilation}) exceeds "
+            f"the extent {extent} of the grid"
+        )
+
+
+def shift(function: str, value: int, window: int) -> None:
+    if value >= window:
+        raise ValueError(f"{function}: shift must be less than the window ({window}), got {value}")
+
+
+# Combining, and the way into a call.
+
+
+def broadcasts(
+    function: str, name: str, shape: Shape, scores_shape: tuple[int, ...], exact: bool = False
+) -> None:
+    """Refuse a shape that does not broadcast to the scores'. `exact`: 1 is not stretched over
+    queries or keys."""
+    fits = len(shape) <= len(scores_shape) and all(
+        own is None or own == n or (own == 1 and not (exact and axis < 2))
+        for axis, (own, n) in enumerate(zip(reversed(shape), reversed(scores_shape), strict=False))
+    )
+    if not fits:
+        axes = "batch" if len(scores_shape) == 4 else "..."
+        raise ValueError(
+            f"{function}: {name} {shape} does not broadcast to the scores "
+            f"{scores_shape} [{axes}, heads, queries, keys]"
+        )
+
+
+def common_shape(function: str, a: Shape, b: Shape) -> Shape:
+    """The shape of `a` and `b` combined."""
+    axes = max(len(a), len(b))
+    pairs = zip((1,) * (axes - len(a)) + a, (1,) * (axes - len(b)) + b, strict=True)
+    shape = []
+    for m, n in pairs:
+        if m != n and None not in (m, n) and 1 not in (m, n):
+            raise ValueError(f"{function}: shapes {a} and {b} do not broadcast")
+        larger = n if m in (1, None) else m
+        # Any extent will do for both, or for one while the other is 1: still open.
+        shape.append(None if None in (m, n) and larger in (1, None) else larger)
+    return tuple(shape)
+
+
+def clauses(function: str, lists: Sequence[Sequence[Any]]) -> None:
+    primitives = sum(map(len, lists))
+    if len(lists) > MOST_CLAUSES or primitives > MOST_PRIMITIVES:
+        raise ValueError(
+            f"{function}: as an OR of ANDs this mask has {len(lists)} clauses of {primitives} "
+            f"masks in all, at most {MOST_CLAUSES} and {MOST_PRIMITIVES} are possible: "
+            "make some of it dense with numpy.asarray(mask)"
+        )
+
+
+def parts(function: str, count: int) -> None:
+    if count > MOST_PARTS:
+        raise ValueError(
+            f"{function}: this bias has {count} parts, at most {MOST_PARTS} are possible: "
+            "make some of it dense with numpy.asarray(bias)"
+        )
+
+
+def truth(kind: str, operators: str) -> NoReturn:
+    raise ValueError(f"the truth value of a {kind} is ambiguous: combine with {operators}")
+
+
+def never_a_view(kind: str) -> NoReturn:
+    raise ValueError(f"a {kind} has no dense array to give without a copy")
+
+
+def sizes_unknown(shape: Shape) -> NoReturn:
+    raise ValueError(f"alibi: shape {shape} has no sizes yet: give queries= and keys=")
+
+
+def _not_masked(function: str, name: str, value: Any, hidden: str) -> None:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{function}: {name} is a masked array; its mask would be ignored: "
+            f"use {name}.filled({hidden})"
+        )
+
+
+def _is_float(dtype: np.dtype) -> bool:
+    return dtype.name in FLOATS
+
+
+def _whole(function: str, name: str, value: Any, low: int) -> int:
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{function}: {name} must be an integer, got bool")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{function}: {name} must be an integer, got {type(value).__name__}"
+        ) from None
+    if number < low:
+        raise ValueError(f"{function}: {name} must be at least {low}, got {number}")
+    if number > LARGEST_SIZE:
+        raise ValueError(f"{function}: {name} must be at most {LARGEST_SIZE}, got {number}")
+    return number
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    """The numbers of a tuple, list or array, or the one number that was given instead."""
+    return tuple(value) if isinstance(value, (tuple, list)) or np.ndim(value) else (value,)
+
+
+def _each(function: str, name: str, value: Any, extents: tuple[int, ...]) -> tuple[Any, ...]:
+    given = _several(value)
+    if len(given) not in (1, len(extents)):
+        raise ValueError(
+            f"{function}: {name} must be one number or one per axis of the grid {extents}, "
+            f"got {value!r}"
+        )
+    return given if len(given) == len(extents) else given * len(extents)
