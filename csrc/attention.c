@@ -86,22 +86,18 @@ static void unit_task(void *data, int64_t task, int64_t next, int worker) {
   const desk s = pa_desk_of(j, worker, &ahead);
   unit u;
   pa_unit_of(j, &s, task, &u);
-  char *states = s.parts;
   pack_queries(j, &u);
   if (j->call->strongest) pa_forget_strongest(j, &u);
-  if (j->plan.chunks == 1) {
-    attend_chunk(j, &u, &s, 0, s.parts);
-  } else {
-    states = s.totals;
-    reset_totals(j, &u, s.totals);
-    for (int64_t chunk = u.keys.first / PA_KEY_CHUNK; sees_chunk(&u, chunk); ++chunk) {
-      if (pa_team_cancelled(&j->team, worker)) return;
-      attend_chunk(j, &u, &s, chunk, s.parts);
-      merge_chunk(j, &u, s.totals, s.parts);
-    }
+  /* The first chunk is the total so far: the same bits as merging it into nothing. */
+  int64_t chunk = u.keys.first / PA_KEY_CHUNK;
+  attend_chunk(j, &u, &s, chunk, s.totals);
+  while (sees_chunk(&u, ++chunk)) {
+    if (pa_team_cancelled(&j->team, worker)) return;
+    attend_chunk(j, &u, &s, chunk, s.parts);
+    merge_chunk(j, &u, s.totals, s.parts);
   }
   if (pa_team_cancelled(&j->team, worker)) return; /* what the states hold is not finished */
-  pa_finish_unit(j, &u, &s, states);
+  pa_finish_unit(j, &u, &s, s.totals);
 }
 
 static char *part_of(const job *j, int64_t unit, int64_t chunk) {

@@ -78,8 +78,8 @@ static void write_lse(const job *j, const unit *u, const panel *p, const pa_stat
   double lse[PA_MAX_LANES]; /* room for either type */
   j->kernels->lse(state, p->width, sinks, lse);
   for (int lane = 0; lane < p->count; ++lane) {
-    const int64_t at = (batch * c->heads + p->heads[lane]) * c->queries + u->sequence.first_query +
-                       p->query_at[lane];
+    const int64_t at = (batch * c->heads + p->lanes.heads[lane]) * c->queries + u->sequence.first_query +
+                       p->lanes.queries[lane];
     memcpy((char *)c->lse + (size_t)at * real, (const char *)lse + (size_t)lane * real, real);
   }
 }
@@ -90,7 +90,7 @@ static void finish_panel(job *j, const unit *u, const desk *s, const panel *p,
   double factors[2 * PA_MAX_LANES]; /* room for either type */
   double sinks[PA_MAX_LANES];
   for (int lane = 0; lane < p->width * j->kernels->lanes; ++lane)
-    sinks[lane] = c->sinks ? c->sinks[p->heads[lane]] : -__builtin_inf();
+    sinks[lane] = c->sinks ? c->sinks[p->lanes.heads[lane]] : -__builtin_inf();
   j->kernels->factors(state, p->width, sinks, factors);
   if (c->strongest) {
     write_strongest(j, u, p, state, factors);

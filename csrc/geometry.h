@@ -17,18 +17,30 @@ typedef struct pa_sequence {
 
 pa_sequence pa_sequence_of(const pa_attention_call *call, int64_t b);
 
-/* Where query 0 of batch element `b` stands on its key axis. */
-int64_t pa_start(const pa_attention_call *call, int64_t b);
+/* Where query 0 of a batch element stands on its key axis, and how many of its keys count. */
+typedef struct pa_place {
+  int64_t start, keys;
+} pa_place;
+
+pa_place pa_place_of(const pa_attention_call *call, int64_t b);
 
 /* The bytes from the start of a strided array to batch element `b`. */
 int64_t pa_batch_offset(const pa_attention_call *call, const int64_t *strides, int64_t b);
 
-/* What query `query` in head `head` of batch element `b` may see. */
-pa_span pa_visible(const pa_attention_call *call, int64_t b, int64_t head, int64_t query);
+/* Some query rows, in order: each a query of a head. */
+enum { PA_MAX_ROWS = 64 };
+typedef struct pa_rows {
+  int count;
+  int64_t heads[PA_MAX_ROWS], queries[PA_MAX_ROWS];
+} pa_rows;
 
-/* Of queries from <= i < to, in heads first <= h < end: what any may see, and what all may see. */
-void pa_visible_range(const pa_attention_call *call, int64_t b, const int64_t heads[2],
-                      const int64_t queries[2], pa_span *any, pa_span *all);
+/* What each of the rows may see. */
+void pa_visible(const pa_attention_call *call, int64_t b, const pa_place *place,
+                const pa_rows *rows, pa_span *spans);
+
+/* What any of them may see, and what all may see. */
+void pa_visible_range(const pa_attention_call *call, int64_t b, const pa_place *place,
+                      const pa_rows *rows, pa_span *any, pa_span *all);
 
 /* What the whole array `span` of a PA_SPAN term says of one query. */
 pa_span pa_term_span(const pa_attention_call *call, const pa_term *term, int64_t b, int64_t head,

@@ -21,10 +21,9 @@ typedef struct job {
 
 /* One panel of a unit. Row r of a key head is query r / group in head r % group of the group. */
 typedef struct panel {
-  int width, count; /* vectors; rows that are not just filling lanes */
+  int width, count; /* vectors; lanes that are not spare */
   int64_t first_row;
-  int64_t heads[PA_MAX_LANES],
-      query_at[PA_MAX_LANES]; /* of each lane; spare lanes repeat the last */
+  pa_rows lanes; /* the row in each lane; spare lanes repeat the last */
   void *queries;
   const char **rows; /* of the terms that are tables: [table][lane] */
   pa_span any, all;  /* keys that some row may see, that every row may see: by position */
@@ -34,6 +33,7 @@ typedef struct panel {
 typedef struct unit {
   int64_t batch, kv_head;
   pa_sequence sequence;
+  pa_place place;
   pa_cut cut;
   int64_t first_panel, panels;
   pa_matrix key, value;

@@ -106,8 +106,12 @@ pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kerne
 static int weight_class(const pa_attention_call *call, int64_t b) {
   const pa_sequence s = pa_sequence_of(call, b);
   if (s.queries == 0) return 0;
-  const pa_span low = pa_visible(call, b, 0, 0), high = pa_visible(call, b, 0, s.queries - 1);
-  const double keys = (double)max64(0, low.last - low.first) + (double)(high.last - high.first);
+  const pa_place place = pa_place_of(call, b);
+  const pa_rows ends = {2, {0, 0}, {0, s.queries - 1}};
+  pa_span spans[2];
+  pa_visible(call, b, &place, &ends, spans);
+  const double keys = (double)max64(0, spans[0].last - spans[0].first) +
+                      (double)max64(0, spans[1].last - spans[1].first);
   return (int)(4 * log2((double)s.queries * (keys < 1 ? 1 : keys)));
 }
 

@@ -18,13 +18,14 @@
 #ifndef PA_PLAN_H
 #define PA_PLAN_H
 
+#include "geometry.h"
 #include "kernels/kernels.h"
 #include "pyattn.h"
 
 enum {
   PA_KEY_CHUNK = 8 * PA_KEY_BLOCK,
   PA_UNIT_PANELS = 4,
-  PA_MAX_LANES = 64, /* of a panel, any kernel table */
+  PA_MAX_LANES = PA_MAX_ROWS, /* of a panel, any kernel table */
 };
 
 /* How the rows of one key head of one sequence are cut. */

@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* The tiles of a desk, by use; plan_terms counts them. */
-enum { MAIN_TILE, TABLE_TILE, SOME_CLAUSE_TILE, CLAUSE_TILE };
+enum { MAIN_TILE, TERM_TILE, CLAUSES_TILE, CLAUSE_TILE };
 
 /* Where a look happens. */
 typedef struct place {
@@ -57,38 +57,46 @@ void pa_terms_rows(const job *j, const unit *u, const panel *p) {
     if (term->kind != PA_TABLE) continue;
     const char *base = term_batch(&at, term);
     for (int lane = 0; lane < lane_count(&at); ++lane)
-      *rows++ = base + p->heads[lane] * term->head + axis_offset(&term->row, p->query_at[lane]);
+      *rows++ = base + p->lanes.heads[lane] * term->head + axis_offset(&term->row, p->lanes.queries[lane]);
   }
 }
 
 /* --- Spans */
 
-static pa_span lane_span(const place *at, const pa_term *term, int lane) {
-  const int64_t head = at->p->heads[lane], query = at->p->query_at[lane];
-  return term ? pa_term_span(at->j->call, term, at->u->batch, head, query)
-              : pa_visible(at->j->call, at->u->batch, head, query);
+/* Of each lane: what a term says, or without one the positions and all spans that always apply. */
+static void lane_spans(const place *at, const pa_term *term, pa_span *spans) {
+  const pa_rows *rows = &at->p->lanes;
+  if (!term) {
+    pa_visible(at->j->call, at->u->batch, &at->u->place, rows, spans);
+    return;
+  }
+  for (int lane = 0; lane < rows->count; ++lane)
+    spans[lane] = pa_term_span(at->j->call, term, at->u->batch, rows->heads[lane],
+                               rows->queries[lane]);
 }
 
 static pa_sight span_sight(const place *at, const pa_term *term) {
+  pa_span spans[PA_MAX_LANES];
   int all = 1, any = 0;
-  for (int lane = 0; lane < at->p->count; ++lane) {
-    const pa_span own = lane_span(at, term, lane);
-    all &= own.first <= at->keys.first && at->keys.last <= own.last;
-    any |= max64(own.first, at->keys.first) < min64(own.last, at->keys.last);
+  lane_spans(at, term, spans);
+  for (int lane = 0; lane < lane_count(at); ++lane) {
+    all &= spans[lane].first <= at->keys.first && at->keys.last <= spans[lane].last;
+    any |= max64(spans[lane].first, at->keys.first) < min64(spans[lane].last, at->keys.last);
   }
   return all ? PA_ALL_SEEN : any ? PA_PARTLY_SEEN : PA_NOTHING_SEEN;
 }
 
-/* Without a term: the span of the positions, and of all terms that always apply. */
-static void hide_spans(const place *at, const pa_term *term, char *tile) {
+/* Writes 0 inside the spans, -inf outside. */
+static void lay_spans(const place *at, const pa_term *term, char *tile) {
+  pa_span spans[PA_MAX_LANES];
   int32_t first[PA_MAX_LANES], last[PA_MAX_LANES];
   const int64_t keys = key_count(at);
+  lane_spans(at, term, spans);
   for (int lane = 0; lane < lane_count(at); ++lane) {
-    const pa_span own = lane_span(at, term, lane);
-    first[lane] = (int32_t)max64(0, min64(own.first - at->keys.first, keys));
-    last[lane] = (int32_t)max64(0, min64(own.last - at->keys.first, keys));
+    first[lane] = (int32_t)max64(0, min64(spans[lane].first - at->keys.first, keys));
+    last[lane] = (int32_t)max64(0, min64(spans[lane].last - at->keys.first, keys));
   }
-  at->j->kernels->hide(tile, (int)keys, at->p->width, first, last);
+  at->j->kernels->bound(tile, (int)keys, at->p->width, first, last);
 }
 
 /* --- Ids */
@@ -96,7 +104,7 @@ static void hide_spans(const place *at, const pa_term *term, char *tile) {
 static void find_ids(const place *at, const pa_term *term, int32_t *own, int32_t *keys) {
   const char *ids = term_batch(at, term);
   for (int lane = 0; lane < lane_count(at); ++lane)
-    memcpy(own + lane, ids + (size_t)at->p->query_at[lane] * sizeof *own, sizeof *own);
+    memcpy(own + lane, ids + (size_t)at->p->lanes.queries[lane] * sizeof *own, sizeof *own);
   memcpy(keys, ids + (size_t)(at->j->call->queries + at->keys.first) * sizeof *keys,
          (size_t)key_count(at) * sizeof *keys);
 }
@@ -172,11 +180,11 @@ static void lay_table(const place *at, int t, char *tile) {
 
 static void add_slopes(const place *at, const pa_term *term, char *tile) {
   double slopes[PA_MAX_LANES], distances[PA_MAX_LANES];
-  const int64_t start = pa_start(at->j->call, at->u->batch);
+  const int64_t start = at->u->place.start;
   const char *base = term_batch(at, term);
   for (int lane = 0; lane < lane_count(at); ++lane) {
-    memcpy(slopes + lane, base + at->p->heads[lane] * term->head, sizeof *slopes);
-    distances[lane] = (double)(at->keys.first - at->p->query_at[lane] - start);
+    memcpy(slopes + lane, base + at->p->lanes.heads[lane] * term->head, sizeof *slopes);
+    distances[lane] = (double)(at->keys.first - at->p->lanes.queries[lane] - start);
   }
   at->j->kernels->slopes(tile, key_count(at), at->p->width, slopes, distances);
 }
@@ -193,59 +201,49 @@ static pa_sight term_sight(const place *at, int t) {
   }
 }
 
-static void clear(const place *at, char *tile) {
-  memset(tile, 0, tile_numbers(at) * (size_t)at->j->kernels->real_bytes);
+/* Terms that can be written into a tile as they are; others change what is there. */
+static int lays(const pa_term *term) { return term->kind == PA_TABLE || term->kind == PA_SPAN; }
+
+static void lay_term(const place *at, int t, char *tile) {
+  const pa_term *term = &at->j->call->terms[t];
+  if (term->kind == PA_TABLE) lay_table(at, t, tile);
+  else lay_spans(at, term, tile);
 }
 
-static void join_table(const place *at, int t, char *tile) {
-  char *table = tile_at(at, TABLE_TILE);
-  lay_table(at, t, table);
-  at->j->kernels->join(tile, table, tile_numbers(at));
-}
-
-/* Makes a tile of the terms of one clause (-1: those that always apply) that show the block in
- * part; `placed`: and of the positions. */
-static void apply_clause(const place *at, int clause, const pa_sight *sights, int placed,
-                         char *tile) {
+/* Makes a tile of the terms of one clause (-1: those that always apply) that show the block in part;
+ * `placed`: and of the positions. */
+static void lay_clause(const place *at, int clause, const pa_sight *sights, int placed,
+                       char *tile) {
   const pa_term *terms = at->j->call->terms;
-  int blank = 1; /* nothing has been written yet: a table can be laid straight into the tile */
-  if (placed) {
-    clear(at, tile);
-    hide_spans(at, NULL, tile);
-    blank = 0;
-  }
+  const pa_kernels *kernels = at->j->kernels;
+  int blank = 1;
+  if (placed) lay_spans(at, NULL, tile), blank = 0;
   for (int t = 0; t < at->j->call->term_count; ++t) {
     if (terms[t].clause != clause || sights[t] != PA_PARTLY_SEEN) continue;
-    if (terms[t].kind == PA_TABLE && blank) lay_table(at, t, tile);
-    else if (blank) clear(at, tile);
-    if (terms[t].kind == PA_TABLE && !blank) join_table(at, t, tile);
-    if (terms[t].kind == PA_SPAN) hide_spans(at, &terms[t], tile);
-    if (terms[t].kind == PA_MATCH) hide_strangers(at, &terms[t], tile);
-    if (terms[t].kind == PA_SLOPES) add_slopes(at, &terms[t], tile);
+    if (lays(&terms[t])) {
+      char *to = blank ? tile : tile_at(at, TERM_TILE);
+      lay_term(at, t, to);
+      if (!blank) kernels->join(tile, to, tile_numbers(at));
+    } else {
+      if (blank) memset(tile, 0, tile_numbers(at) * (size_t)kernels->real_bytes);
+      if (terms[t].kind == PA_MATCH) hide_strangers(at, &terms[t], tile);
+      else add_slopes(at, &terms[t], tile);
+    }
     blank = 0;
   }
-  if (blank) clear(at, tile);
 }
 
-static pa_sight make_tile(const place *at, const pa_sight *sights, const pa_sight *clauses,
-                          int partly_placed, unsigned char *seen) {
-  const pa_kernels *kernels = at->j->kernels;
-  char *tile = tile_at(at, MAIN_TILE);
-  apply_clause(at, -1, sights, partly_placed, tile);
-  if (clauses) {
-    char *some = tile_at(at, SOME_CLAUSE_TILE), *one = tile_at(at, CLAUSE_TILE);
-    const int32_t nothing[PA_MAX_LANES] = {0};
-    clear(at, some);
-    kernels->hide(some, key_count(at), at->p->width, nothing, nothing);
-    for (int clause = 0; clause < PA_MAX_CLAUSES; ++clause) {
-      if (clauses[clause] != PA_PARTLY_SEEN) continue;
-      apply_clause(at, clause, sights, 0, one);
-      kernels->larger(some, one, tile_numbers(at));
-    }
-    kernels->join(tile, some, tile_numbers(at));
+/* One clause at least must hold: the tile of all of them together. */
+static void lay_clauses(const place *at, const pa_sight *sights, const pa_sight *clauses,
+                        char *tile) {
+  char *one = tile_at(at, CLAUSE_TILE);
+  int blank = 1;
+  for (int clause = 0; clause < PA_MAX_CLAUSES; ++clause) {
+    if (clauses[clause] != PA_PARTLY_SEEN) continue;
+    lay_clause(at, clause, sights, 0, blank ? tile : one);
+    if (!blank) at->j->kernels->larger(tile, one, tile_numbers(at));
+    blank = 0;
   }
-  const int found = kernels->survey(tile, key_count(at), at->p->width, seen);
-  return sight_of(found);
 }
 
 pa_sight pa_terms_look(const job *j, const unit *u, const desk *s, const panel *p, pa_span keys,
@@ -270,14 +268,19 @@ pa_sight pa_terms_look(const job *j, const unit *u, const desk *s, const panel *
     clauses[clause] = all_of(clauses[clause], sights[t]);
   }
   for (int clause = 0; clause < clause_count; ++clause) some = one_of(some, clauses[clause]);
-  if (clause_count && some == PA_NOTHING_SEEN) return some;
-  const int choice = clause_count && some == PA_PARTLY_SEEN;
-  if (always == PA_ALL_SEEN && !choice) {
-    memset(seen, 1, (size_t)lane_count(&at));
-    return PA_ALL_SEEN;
+  if (clause_count == 0) some = PA_ALL_SEEN;
+  const pa_sight sight = all_of(always, some);
+  if (sight == PA_ALL_SEEN) memset(seen, 1, (size_t)lane_count(&at));
+  if (sight != PA_PARTLY_SEEN) return sight;
+  char *tile = tile_at(&at, MAIN_TILE);
+  if (always == PA_PARTLY_SEEN) lay_clause(&at, -1, sights, partly_placed, tile);
+  if (some == PA_PARTLY_SEEN) {
+    while (clause_count < PA_MAX_CLAUSES) clauses[clause_count++] = PA_NOTHING_SEEN;
+    char *choice = always == PA_PARTLY_SEEN ? tile_at(&at, CLAUSES_TILE) : tile;
+    lay_clauses(&at, sights, clauses, choice);
+    if (choice != tile) j->kernels->join(tile, choice, tile_numbers(&at));
   }
-  while (clause_count < PA_MAX_CLAUSES) clauses[clause_count++] = PA_NOTHING_SEEN;
-  return make_tile(&at, sights, choice ? clauses : NULL, partly_placed, seen);
+  return sight_of(j->kernels->survey(tile, key_count(&at), p->width, seen));
 }
 
 void pa_terms_ahead(const job *j, const unit *u, const desk *s, const panel *p, int64_t from) {

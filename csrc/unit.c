@@ -7,9 +7,9 @@ desk pa_desk_of(const job *j, int worker, pa_ahead *ahead) {
   const size_t states = p->wave ? 0 : panels * p->state_bytes;
   desk s = {.worker = worker, .ahead = ahead};
   s.queries = j->workers + (size_t)worker * p->worker_bytes;
-  s.parts = s.queries + panels * p->queries_bytes;
-  s.totals = s.parts + states;
-  s.rows = s.totals + (p->chunks > 1 ? states : 0);
+  s.totals = s.queries + panels * p->queries_bytes;
+  s.parts = s.totals + states;
+  s.rows = s.parts + (p->chunks > 1 ? states : 0);
   s.scores = s.rows + panels * p->rows_bytes + p->bits_bytes;
   s.tiles = s.scores + p->tile_bytes;
   s.top = s.tiles + (size_t)p->tiles * p->tile_bytes;
@@ -35,7 +35,7 @@ void pa_view_rows(const job *j, const unit *u, const pa_view *view, const panel 
                   char **rows) {
   char *base = view_head(j, u, view, 0, u->sequence.first_query);
   for (int lane = 0; lane < lanes; ++lane)
-    rows[lane] = base + p->heads[lane] * view->head + p->query_at[lane] * view->row;
+    rows[lane] = base + p->lanes.heads[lane] * view->head + p->lanes.queries[lane] * view->row;
 }
 
 static void panel_of(const job *j, const unit *u, const desk *s, int64_t index, panel *p) {
@@ -47,14 +47,14 @@ static void panel_of(const job *j, const unit *u, const desk *s, int64_t index, 
   p->count = (int)min64(lanes, u->cut.rows - p->first_row);
   p->queries = s->queries + (size_t)index * j->plan.queries_bytes;
   p->rows = (const char **)(s->rows + (size_t)index * j->plan.rows_bytes);
+  p->lanes.count = lanes;
   int64_t query = p->first_row / group, head = p->first_row % group;
   for (int lane = 0; lane < lanes; ++lane) {
-    p->heads[lane] = head0 + head;
-    p->query_at[lane] = query;
+    p->lanes.heads[lane] = head0 + head;
+    p->lanes.queries[lane] = query;
     if (lane + 1 < p->count && ++head == group) head = 0, ++query;
   }
-  pa_visible_range(j->call, u->batch, (int64_t[]){head0, head0 + group},
-                   (int64_t[]){p->query_at[0], query + 1}, &p->any, &p->all);
+  pa_visible_range(j->call, u->batch, &u->place, &p->lanes, &p->any, &p->all);
 }
 
 /* Units of a key head follow each other, so that threads share its K and V; among them the last
@@ -77,6 +77,7 @@ static void unit_place(const job *j, int64_t index, unit *u) {
     index -= u->batch * c->kv_heads * u->cut.blocks;
   }
   u->sequence = pa_sequence_of(c, u->batch);
+  u->place = pa_place_of(c, u->batch);
   u->kv_head = index / u->cut.blocks;
   u->first_panel = (u->cut.blocks - 1 - index % u->cut.blocks) * j->plan.unit_panels;
   u->panels = min64(j->plan.unit_panels, u->cut.panels - u->first_panel);
@@ -125,17 +126,17 @@ void pa_look_ahead(const job *j, int64_t index, pa_ahead *ahead) {
   const int64_t queries = (rows + p->group - 1) / p->group - query;
   pa_span any, all;
   const int64_t head = u.kv_head * p->group;
-  pa_visible_range(c, u.batch, (int64_t[]){head, head + 1}, (int64_t[]){query, query + queries},
-                   &any, &all);
+  const pa_rows ends = {2, {head, head}, {query, query + queries - 1}};
+  pa_visible_range(c, u.batch, &u.place, &ends, &any, &all);
   if (any.first >= any.last) return;
   const int64_t keys = min64(any.last - any.first, ahead_keys);
   const int64_t real = j->kernels->real_bytes;
   ahead->byte = ahead->piece = ahead->inner = 0;
-  ahead->regions[3] = rows_region(j, &u, &c->query, query, queries, p->d * real);
-  ahead->regions[2] =
-      (pa_region){u.key.data + any.first * u.key.row, u.key.row, 0, p->d * real, keys, 1};
-  ahead->regions[1] =
-      (pa_region){u.value.data + any.first * u.value.row, u.value.row, 0, p->dv * real, keys, 1};
+  const char *key = u.key.data + any.first * u.key.row;
+  const char *value = u.value.data + any.first * u.value.row;
+  ahead->regions[3] = (pa_region){key, u.key.row, 0, p->d * real, keys, 1};
+  ahead->regions[2] = (pa_region){value, u.value.row, 0, p->dv * real, keys, 1};
+  ahead->regions[1] = rows_region(j, &u, &c->query, query, queries, p->d * real);
   ahead->regions[0] = rows_region(j, &u, &c->out, query, queries, p->dv * real);
   ahead->region = 3;
   const int64_t lines = (queries * p->group + keys) * (p->d + p->dv) * real / 64;

@@ -102,8 +102,8 @@ typedef struct pa_kernels {
 
   /* --- Tiles [key][lane] of what is added to the scores, in natural units; -inf hides. */
 
-  /* Hides all but first[lane] <= key < last[lane]. */
-  void (*hide)(void *tile, int keys, int width, const int32_t *first, const int32_t *last);
+  /* tile[key][lane] = first[lane] <= key < last[lane] ? 0 : -inf */
+  void (*bound)(void *tile, int keys, int width, const int32_t *first, const int32_t *last);
 
   /* Hides the keys of another id than the lane's own. */
   void (*match)(void *tile, int keys, int width, const int32_t *own, const int32_t *ids);

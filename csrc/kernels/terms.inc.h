@@ -32,8 +32,8 @@ static void cap_kernel(void *x, int keys, int width, double cap, void *top) {
   }
 }
 
-static void hide_kernel(void *tile, int keys, int width, const int32_t *first,
-                        const int32_t *last) {
+static void bound_kernel(void *tile, int keys, int width, const int32_t *first,
+                         const int32_t *last) {
   for (int j = 0; j < width; ++j) {
     vf from, to; /* small whole numbers: comparing them as `real` is exact */
     for (int l = 0; l < LANES; ++l) {
@@ -43,7 +43,7 @@ static void hide_kernel(void *tile, int keys, int width, const int32_t *first,
     real *at = (real *)tile + (ptrdiff_t)j * LANES;
     for (int key = 0; key < keys; ++key, at += width * LANES) {
       const vf here = vf_set1((real)key);
-      vf_store(at, or_hidden((vi)(here >= from) & (vi)(here < to), vf_load(at)));
+      vf_store(at, or_hidden((vi)(here >= from) & (vi)(here < to), vf_set1(0)));
     }
   }
 }
