@@ -78,8 +78,8 @@ static void write_lse(const job *j, const unit *u, const panel *p, const pa_stat
   double lse[PA_MAX_LANES]; /* room for either type */
   j->kernels->lse(state, p->width, sinks, lse);
   for (int lane = 0; lane < p->count; ++lane) {
-    const int64_t at = (batch * c->heads + p->lanes.heads[lane]) * c->queries + u->sequence.first_query +
-                       p->lanes.queries[lane];
+    const int64_t at = (batch * c->heads + p->lanes.heads[lane]) * c->queries +
+                       u->sequence.first_query + p->lanes.queries[lane];
     memcpy((char *)c->lse + (size_t)at * real, (const char *)lse + (size_t)lane * real, real);
   }
 }

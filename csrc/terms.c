@@ -57,7 +57,8 @@ void pa_terms_rows(const job *j, const unit *u, const panel *p) {
     if (term->kind != PA_TABLE) continue;
     const char *base = term_batch(&at, term);
     for (int lane = 0; lane < lane_count(&at); ++lane)
-      *rows++ = base + p->lanes.heads[lane] * term->head + axis_offset(&term->row, p->lanes.queries[lane]);
+      *rows++ = base + p->lanes.heads[lane] * term->head +
+                axis_offset(&term->row, p->lanes.queries[lane]);
   }
 }
 
@@ -71,8 +72,8 @@ static void lane_spans(const place *at, const pa_term *term, pa_span *spans) {
     return;
   }
   for (int lane = 0; lane < rows->count; ++lane)
-    spans[lane] = pa_term_span(at->j->call, term, at->u->batch, rows->heads[lane],
-                               rows->queries[lane]);
+    spans[lane] =
+        pa_term_span(at->j->call, term, at->u->batch, rows->heads[lane], rows->queries[lane]);
 }
 
 static pa_sight span_sight(const place *at, const pa_term *term) {
@@ -86,8 +87,9 @@ static pa_sight span_sight(const place *at, const pa_term *term) {
   return all ? PA_ALL_SEEN : any ? PA_PARTLY_SEEN : PA_NOTHING_SEEN;
 }
 
-/* Writes 0 inside the spans, -inf outside. */
-static void lay_spans(const place *at, const pa_term *term, char *tile) {
+/* Writes 0 inside the spans, -inf outside. seen (or NULL): seen[lane] |= whether there is an
+ * inside. */
+static void lay_spans(const place *at, const pa_term *term, char *tile, unsigned char *seen) {
   pa_span spans[PA_MAX_LANES];
   int32_t first[PA_MAX_LANES], last[PA_MAX_LANES];
   const int64_t keys = key_count(at);
@@ -95,6 +97,7 @@ static void lay_spans(const place *at, const pa_term *term, char *tile) {
   for (int lane = 0; lane < lane_count(at); ++lane) {
     first[lane] = (int32_t)max64(0, min64(spans[lane].first - at->keys.first, keys));
     last[lane] = (int32_t)max64(0, min64(spans[lane].last - at->keys.first, keys));
+    if (seen) seen[lane] |= first[lane] < last[lane];
   }
   at->j->kernels->bound(tile, (int)keys, at->p->width, first, last);
 }
@@ -207,17 +210,17 @@ static int lays(const pa_term *term) { return term->kind == PA_TABLE || term->ki
 static void lay_term(const place *at, int t, char *tile) {
   const pa_term *term = &at->j->call->terms[t];
   if (term->kind == PA_TABLE) lay_table(at, t, tile);
-  else lay_spans(at, term, tile);
+  else lay_spans(at, term, tile, NULL);
 }
 
-/* Makes a tile of the terms of one clause (-1: those that always apply) that show the block in part;
- * `placed`: and of the positions. */
+/* Makes a tile of the terms of one clause (-1: those that always apply) that show the block in
+ * part; `placed`: and of the positions. */
 static void lay_clause(const place *at, int clause, const pa_sight *sights, int placed,
                        char *tile) {
   const pa_term *terms = at->j->call->terms;
   const pa_kernels *kernels = at->j->kernels;
   int blank = 1;
-  if (placed) lay_spans(at, NULL, tile), blank = 0;
+  if (placed) lay_spans(at, NULL, tile, NULL), blank = 0;
   for (int t = 0; t < at->j->call->term_count; ++t) {
     if (terms[t].clause != clause || sights[t] != PA_PARTLY_SEEN) continue;
     if (lays(&terms[t])) {
@@ -251,6 +254,10 @@ pa_sight pa_terms_look(const job *j, const unit *u, const desk *s, const panel *
   const pa_attention_call *c = j->call;
   const place at = {j, u, s, p, keys};
   const int partly_placed = !(p->all.first <= keys.first && keys.last <= p->all.last);
+  if (c->term_count == 0 && partly_placed) { /* every key of a block is seen by some row */
+    lay_spans(&at, NULL, tile_at(&at, MAIN_TILE), seen);
+    return PA_PARTLY_SEEN;
+  }
   pa_sight sights[PA_MAX_TERMS], clauses[PA_MAX_CLAUSES];
   pa_sight always = partly_placed ? PA_PARTLY_SEEN : PA_ALL_SEEN, some = PA_NOTHING_SEEN;
   int clause_count = 0;
