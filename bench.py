@@ -1,6 +1,6 @@
 """The one benchmark: pyattn against NumPy and whatever else is installed, checked and interleaved.
 
-    python bench.py [--quick] [--threads N] [--isa NAME] [--only TEXT] [--peers A,B]
+    python bench.py [masks] [--quick] [--threads N] [--isa NAME] [--only TEXT] [--peers A,B]
                     [--json FILE] [--plot FILE.png]
 
 Every result is first compared with the float64 reference. Then the contestants take turns: in every
@@ -8,6 +8,11 @@ round each one rests, warms up with one call, and is timed; a figure is the medi
 of its ratio to pyattn in the same round, so that a machine that slows down slows down everybody.
 The peak (multiply-adds in registers) is measured in the same rounds. PyTorch, onnxruntime
 (with onnx, to write its graph), OpenVINO and JAX take part if they can be imported.
+
+`python bench.py masks` is the same for masks, biases and packed sequences. There a column more says
+what the option costs: pyattn's time per visible product, against its own without any option.
+Who has no such option gets it as a dense mask or bias, made before the clock starts; who cannot do
+it at all is "n/a".
 """
 
 from __future__ import annotations
@@ -53,10 +58,14 @@ class Case:
     size: int
     causal: bool = False
     lengths: tuple[int, ...] = ()
+    option: str = ""  # of OPTIONS
+    seen: float = 1.0  # the part of the keys that the option shows and pyattn computes
 
     @property
     def flops(self) -> float:
         """Of the visible part: 4 * size for every query that sees a key."""
+        if self.packed:
+            return 4.0 * self.heads * self.size * float(np.square(self.lengths, dtype=float).sum())
         lengths = self.lengths or (self.keys,) * self.batch
         seen = 0.0
         for n in lengths:
@@ -65,7 +74,11 @@ class Case:
                 seen += float(np.clip(rows, 0, n).sum())
             else:
                 seen += float(self.queries) * n
-        return 4.0 * self.heads * self.size * seen
+        return 4.0 * self.heads * self.size * seen * self.seen
+
+    @property
+    def packed(self) -> bool:
+        return self.option == "varlen"
 
     def __str__(self) -> str:
         heads = f"{self.heads}" if self.heads == self.kv_heads else f"{self.heads}/{self.kv_heads}"
@@ -95,6 +108,39 @@ CASES = [
     Case("D=256", 2, 8, 8, 1024, 1024, 256),
 ]
 QUICK = {"encoder", "MiniLM", "causal", "tiny", "padded"}
+WINDOW = 256
+
+
+def window_part(length: int, left: int, right: int) -> float:
+    i = np.arange(length)
+    return float((np.minimum(i + right, length - 1) - np.maximum(i - left, 0) + 1).mean() / length)
+
+
+MASK_CASES = [
+    Case("no option", 1, 16, 16, 2048, 2048, 64),
+    Case("mask (B,1,1,S)", 8, 12, 12, 512, 512, 64, option="mask S"),
+    Case("mask (1,1,L,S)", 1, 16, 16, 2048, 2048, 64, option="mask LS"),
+    Case("mask (B,H,L,S)", 2, 8, 8, 1024, 1024, 64, option="mask BHLS"),
+    Case("bias (1,H,L,S)", 2, 12, 12, 1024, 1024, 64, option="bias HLS"),
+    Case("bias (1,H,L,S)", 8, 12, 12, 256, 256, 64, option="bias HLS"),
+    Case("ALiBi", 1, 16, 16, 2048, 2048, 64, option="alibi"),
+    Case("relative table", 1, 16, 16, 2048, 2048, 64, option="relative"),
+    Case("relative grid", 1, 16, 16, 2048, 2048, 64, option="relative grid"),
+    Case("softcap", 1, 16, 16, 2048, 2048, 64, option="softcap"),
+    Case("sinks", 1, 16, 16, 2048, 2048, 64, option="sinks"),
+    Case(
+        "window (256,256)", 1, 2, 2, 16384, 16384, 64, option="window",
+        seen=window_part(16384, WINDOW, WINDOW),
+    ),
+    Case(
+        "window (256,0)", 1, 2, 2, 16384, 16384, 64, option="causal window",
+        seen=window_part(16384, WINDOW, 0),
+    ),
+    Case("2 documents", 1, 4, 4, 8192, 8192, 64, option="documents", seen=0.5),
+    Case(
+        "varlen", 32, 12, 12, 512, 512, 64, lengths=lengths_of_texts(32, 16, 512), option="varlen"
+    ),
+]  # fmt: skip
 
 
 @dataclass
@@ -103,6 +149,61 @@ class Inputs:
     k: np.ndarray
     v: np.ndarray
     lengths: np.ndarray | None
+    options: dict = field(default_factory=dict)  # as pyattn takes them
+    mask: np.ndarray | None = None  # dense, 4 axes, as others take it; where it is small
+    bias: np.ndarray | None = None
+    softcap: float | None = None
+
+    def offsets(self) -> np.ndarray:
+        return np.concatenate([[0], np.cumsum(self.lengths)])
+
+    def packed(self) -> list[np.ndarray]:
+        """Query, key and value of packed sequences, (T, H, D)."""
+        return [
+            np.concatenate([a[b, :, :n].swapaxes(0, 1) for b, n in enumerate(self.lengths)])
+            for a in (self.q, self.k, self.v)
+        ]
+
+
+def add_option(case: Case, x: Inputs) -> None:
+    """Fills in what the case's option means for pyattn and for the others."""
+    rng = np.random.default_rng(1)
+    batch, heads, length = case.batch, case.heads, case.queries
+    causal_window = np.tri(length, dtype=bool) if case.option == "causal window" else None
+    if case.option.startswith("mask"):
+        axes = case.option.split()[1]
+        shape = tuple(
+            n if name in axes else 1
+            for name, n in zip("BHLS", (batch, heads, length, length), strict=True)
+        )
+        shape = (batch, *shape[1:]) if axes == "S" else shape
+        x.mask = rng.random(shape) < 0.8
+        x.options["mask"] = x.mask
+    elif case.option == "bias HLS":
+        x.bias = rng.standard_normal((1, heads, length, length), dtype=np.float32)
+        x.options["bias"] = x.bias
+    elif case.option in ("alibi", "relative", "relative grid"):
+        if case.option == "alibi":
+            bias = pyattn.biases.alibi(pyattn.biases.alibi_slopes(heads), length, length)
+        elif case.option == "relative":
+            table = rng.standard_normal((heads, 2 * length - 1), dtype=np.float32)
+            bias = pyattn.biases.relative(table, length)
+        else:
+            table = rng.standard_normal((heads, 63, 2 * length // 32 - 1), dtype=np.float32)
+            bias = pyattn.biases.relative_grid(table, (32, length // 32))
+        x.options["bias"] = bias
+        x.bias = np.asarray(bias)[None].astype(np.float32)
+    elif case.option == "softcap":
+        x.softcap = x.options["softcap"] = 20.0
+    elif case.option == "sinks":
+        x.options["sinks"] = np.linspace(-2, 2, heads)
+    elif case.option in ("window", "causal window"):
+        x.options["window"] = (WINDOW, WINDOW if causal_window is None else 0)
+        band = np.tri(length, k=WINDOW, dtype=bool) & np.tri(length, k=WINDOW, dtype=bool).T
+        x.mask = (band if causal_window is None else band & causal_window)[None, None]
+    elif case.option == "documents":
+        x.options["mask"] = pyattn.masks.documents([0, length // 2, length])
+        x.mask = np.asarray(x.options["mask"])[None, None]
 
 
 def make_inputs(case: Case) -> Inputs:
@@ -112,18 +213,20 @@ def make_inputs(case: Case) -> Inputs:
         return rng.standard_normal((case.batch, heads, length, case.size), dtype=np.float32)
 
     lengths = np.array(case.lengths) if case.lengths else None
-    return Inputs(
+    x = Inputs(
         draw(case.heads, case.queries),
         draw(case.kv_heads, case.keys),
         draw(case.kv_heads, case.keys),
         lengths,
     )
+    add_option(case, x)
+    return x
 
 
 def mask_of(case: Case, x: Inputs) -> np.ndarray | None:
-    """True = may attend, as the peers want it: (B, 1, 1, S)."""
+    """True = may attend, as the peers want it: four axes."""
     if x.lengths is None:
-        return None
+        return x.mask
     return (np.arange(case.keys) < x.lengths[:, None])[:, None, None, :]
 
 
@@ -132,11 +235,27 @@ def mask_of(case: Case, x: Inputs) -> np.ndarray | None:
 
 
 def run_pyattn(case: Case, x: Inputs, threads: int) -> list[Call]:
-    return [lambda: pyattn.attention(x.q, x.k, x.v, causal=case.causal, key_lengths=x.lengths)]
+    if case.packed:
+        packed, offsets = x.packed(), x.offsets()
+        return [lambda: pyattn.attention_varlen(*packed, offsets)]
+    options = x.options | {"causal": case.causal, "key_lengths": x.lengths}
+    return [lambda: pyattn.attention(x.q, x.k, x.v, **options)]
+
+
+def run_plain(case: Case, x: Inputs, threads: int) -> list[Call]:
+    """pyattn without any option, on the same shapes up to a length where its rate is the same."""
+    q, k, v = (a[:, :, :2048] for a in (x.q, x.k, x.v))
+    return [lambda: pyattn.attention(q, k, v)]
+
+
+def plain_flops(case: Case) -> float:
+    return 4.0 * case.batch * case.heads * case.size * min(case.queries, 2048) ** 2
 
 
 def run_numpy(case: Case, x: Inputs, threads: int) -> list[Call]:
     """Batched matmul by BLAS, softmax in place, one batch element after the other."""
+    if case.option == "sinks" or case.keys > 2048:
+        return []
     group = case.heads // case.kv_heads
     mask = mask_of(case, x)
     out = np.empty_like(x.q)
@@ -149,10 +268,16 @@ def run_numpy(case: Case, x: Inputs, threads: int) -> list[Call]:
             q = x.q[b].reshape(case.kv_heads, group * case.queries, case.size)
             s = (q * np.float32(case.size**-0.5)) @ x.k[b].swapaxes(-1, -2)
             rows = s.reshape(case.kv_heads, group, case.queries, case.keys)
+            if x.softcap:
+                np.tanh(rows / np.float32(x.softcap), out=rows)
+                rows *= np.float32(x.softcap)
+            if x.bias is not None:
+                rows += x.bias[min(b, len(x.bias) - 1)].reshape(rows.shape)
             if hidden is not None:
                 np.putmask(rows, np.broadcast_to(hidden, rows.shape), -np.inf)
             if mask is not None:
-                rows[..., ~mask[b, 0, 0]] = -np.inf
+                own = ~mask[min(b, len(mask) - 1)][None]
+                np.putmask(rows, np.broadcast_to(own, rows.shape).reshape(rows.shape), -np.inf)
             s -= s.max(axis=-1, keepdims=True)
             np.exp(s, out=s)
             s /= s.sum(axis=-1, keepdims=True)
@@ -165,9 +290,12 @@ def run_numpy(case: Case, x: Inputs, threads: int) -> list[Call]:
 def run_torch(case: Case, x: Inputs, threads: int) -> list[Call]:
     import torch
 
+    if x.softcap or case.option == "sinks":
+        return []
     sdpa = torch.nn.functional.scaled_dot_product_attention
     q, k, v = (torch.from_numpy(a) for a in (x.q, x.k, x.v))
     mask = mask_of(case, x)
+    mask = x.bias if mask is None else mask
     mask = None if mask is None else torch.from_numpy(mask)
 
     def with_threads(n: int) -> Call:
@@ -191,6 +319,8 @@ def run_torch(case: Case, x: Inputs, threads: int) -> list[Call]:
 
 
 def run_onnxruntime(case: Case, x: Inputs, threads: int) -> list[Call]:
+    if case.option == "sinks" or (case.option and case.keys > 2048):  # it copies masks per head
+        return []
     import onnx
     import onnxruntime as ort
     from onnx import TensorProto, helper
@@ -227,7 +357,9 @@ def run_onnxruntime(case: Case, x: Inputs, threads: int) -> list[Call]:
 
     calls = []
     mask = mask_of(case, x)
-    if case.heads == case.kv_heads:  # com.microsoft MultiHeadAttention, (B, L, H * D)
+    key_mask = mask is None or mask.shape == (case.batch, 1, 1, case.keys)
+    if case.heads == case.kv_heads and key_mask and not x.softcap:
+        # com.microsoft MultiHeadAttention, (B, L, H * D)
 
         def packed(a: np.ndarray) -> np.ndarray:
             swapped = a.swapaxes(1, 2)
@@ -238,6 +370,9 @@ def run_onnxruntime(case: Case, x: Inputs, threads: int) -> list[Call]:
         if mask is not None:
             inputs["padding"] = mask[:, 0, 0].astype(np.int32)
             names += ["", "padding"]
+        if x.bias is not None:
+            inputs["bias"] = x.bias
+            names += ["", "", "bias"]
         node = helper.make_node(
             "MultiHeadAttention",
             names,
@@ -253,9 +388,14 @@ def run_onnxruntime(case: Case, x: Inputs, threads: int) -> list[Call]:
     if onnx.defs.onnx_opset_version() >= 23:  # the standard's Attention, (B, H, L, D)
         inputs = {"q": x.q, "k": x.k, "v": x.v}
         if mask is not None:
-            shape = (case.batch, 1, case.queries, case.keys)
+            shape = (*mask.shape[:2], case.queries, case.keys)
             inputs["mask"] = np.ascontiguousarray(np.broadcast_to(mask, shape))
-        node = helper.make_node("Attention", list(inputs), ["out"], is_causal=int(case.causal))
+        if x.bias is not None:
+            inputs["mask"] = x.bias
+        settings = {"softcap": x.softcap} if x.softcap else {}
+        node = helper.make_node(
+            "Attention", list(inputs), ["out"], is_causal=int(case.causal), **settings
+        )
         run = session(node, inputs, [helper.make_opsetid("", 23)])
         calls.append(OrtCall(run, lambda a: a))
     return calls
@@ -279,11 +419,13 @@ def run_openvino(case: Case, x: Inputs, threads: int) -> list[Call]:
     import openvino as ov
     from openvino import opset13
 
-    if case.heads != case.kv_heads:
+    if case.heads != case.kv_heads or x.softcap or case.option == "sinks" or case.keys > 4096:
         return []
     arrays = [x.q, x.k, x.v]
     mask = mask_of(case, x)
-    if mask is not None:
+    if x.bias is not None:
+        arrays.append(x.bias)
+    elif mask is not None:
         arrays.append(np.where(mask, np.float32(0), np.float32(-np.inf)))
     nodes = [opset13.parameter(a.shape, a.dtype) for a in arrays]
     node = opset13.scaled_dot_product_attention(*nodes, causal=case.causal)
@@ -307,14 +449,18 @@ def run_openvino(case: Case, x: Inputs, threads: int) -> list[Call]:
 def run_jax(case: Case, x: Inputs, threads: int) -> list[Call]:
     import jax
 
+    if x.softcap or case.option == "sinks":
+        return []
     jax.config.update("jax_platforms", "cpu")
     q, k, v = (jax.device_put(a.swapaxes(1, 2)) for a in (x.q, x.k, x.v))
     lengths = None if x.lengths is None else jax.numpy.asarray(x.lengths, jax.numpy.int32)
+    bias = None if x.bias is None else jax.device_put(x.bias)
+    mask = None if x.mask is None else jax.device_put(x.mask)
 
     @jax.jit
     def attend(q, k, v):
         return jax.nn.dot_product_attention(
-            q, k, v, is_causal=case.causal, key_value_seq_lengths=lengths
+            q, k, v, bias, mask, is_causal=case.causal, key_value_seq_lengths=lengths
         )
 
     return [lambda: np.asarray(attend(q, k, v).block_until_ready()).swapaxes(1, 2)]
@@ -322,13 +468,14 @@ def run_jax(case: Case, x: Inputs, threads: int) -> list[Call]:
 
 CONTESTANTS = {
     "pyattn": run_pyattn,
+    "plain": run_plain,
     "numpy": run_numpy,
     "torch": run_torch,
     "onnxruntime": run_onnxruntime,
     "openvino": run_openvino,
     "jax": run_jax,
 }
-NEEDS = {"onnxruntime": ("onnxruntime", "onnx")}
+NEEDS = {"onnxruntime": ("onnxruntime", "onnx"), "plain": ()}
 
 
 def importable(name: str) -> bool:
@@ -349,17 +496,34 @@ def check(call: Call, case: Case, x: Inputs) -> float:
     rows = np.unique(np.linspace(0, case.queries - 1, 17).astype(int))
     worst = 0.0
     group = case.heads // case.kv_heads
+
+    def own(a: np.ndarray | None, b: int, h: int, i: int) -> np.ndarray | None:
+        """The row of a mask or bias."""
+        if a is None:
+            return None
+        b, h, i = (min(n, extent - 1) for n, extent in zip((b, h, i), a.shape[:3], strict=True))
+        return a[b, h, i : i + 1]
+
     for b, h in {(0, 0), (case.batch - 1, case.heads - 1)}:
         for i in rows:  # one row at a time: its place on the key axis is its own
+            if case.packed and i >= x.lengths[b]:
+                continue
+            sinks = x.options.get("sinks")
             want = pyattn.reference.attention(
                 x.q[b, h, i : i + 1],
                 x.k[b, h // group],
                 x.v[b, h // group],
+                mask=own(x.mask, b, h, i),
+                bias=own(x.bias, b, h, i),
+                softcap=x.softcap,
+                sinks=None if sinks is None else sinks[h : h + 1],
                 causal=case.causal,
                 query_start=int(i) + case.keys - case.queries,
                 key_lengths=None if x.lengths is None else x.lengths[b],
             )
-            worst = max(worst, float(np.abs(got[b, h, i] - want[0]).max() / np.abs(want).max()))
+            # Packed: (T, H, D)
+            row = got[x.offsets()[b] + i, h] if got.ndim == 3 else got[b, h, i]
+            worst = max(worst, float(np.abs(row - want[0]).max() / np.abs(want).max()))
     return worst
 
 
@@ -413,6 +577,7 @@ class Row:
     peak: float = 0.0  # FLOP/s
     of_peak: float = 0.0  # median of ratios
     rounds: int = 0
+    cost: float = 0.0  # time per visible product, against pyattn without the option
 
 
 def measure(case: Case, names: list[str], threads: int, seconds: float, rounds: int) -> Row:
@@ -422,7 +587,7 @@ def measure(case: Case, names: list[str], threads: int, seconds: float, rounds: 
     for name in names:
         try:
             made = CONTESTANTS[name](case, x, threads)
-            errors = [check(call, case, x) for call in made]
+            errors = [check(call, case, x) for call in made if name != "plain"]
         except Exception as problem:  # a peer's, of any kind: it loses the row, not the run
             if name == "pyattn":
                 raise
@@ -452,6 +617,10 @@ def measure(case: Case, names: list[str], threads: int, seconds: float, rounds: 
     for name, t in times.items():
         row.seconds[name] = statistics.median(t)
         row.speedup[name] = statistics.median(a / b for a, b in zip(t, own, strict=False))
+    if "plain" in times:
+        ratio = case.flops / plain_flops(case)
+        row.cost = statistics.median(a / b for a, b in zip(own, times["plain"], strict=True))
+        row.cost /= ratio
     row.peak = statistics.median(peaks)
     row.of_peak = statistics.median(row.flops / t / p for t, p in zip(own, peaks, strict=True))
     return row
@@ -485,7 +654,7 @@ def versions(names: list[str]) -> dict[str, str]:
     return {
         name: importlib.metadata.version(name)
         for name in names
-        if name != "pyattn" and importlib.util.find_spec(name)
+        if name not in ("pyattn", "plain") and importlib.util.find_spec(name)
     }
 
 
@@ -500,15 +669,17 @@ def cpu_name() -> str:
 
 
 def print_rows(names: list[str], rows_of: Callable) -> list[Row]:
-    others = [n for n in names if n != "pyattn"]
-    say(f"{'case (B, heads, L, D)':34}{'ms':>9}{'GFLOP/s':>9}{'% peak':>8}   speed-up over")
-    say(" " * 60 + "".join(f"{n:>12}" for n in others))
+    others = [n for n in names if n not in ("pyattn", "plain")]
+    say(f"{'case (B, heads, L, D)':38}{'ms':>9}{'GFLOP/s':>9}{'% peak':>8}   speed-up over")
+    cost = f"{'cost':>8}" if "plain" in names else ""
+    say(" " * 64 + cost + "".join(f"{n:>12}" for n in others))
     rows = []
     for row in rows_of():
         own = row.seconds["pyattn"]
         line = (
-            f"{row.case!s:34}{own * 1e3:9.3f}{row.flops / own / 1e9:9.1f}{100 * row.of_peak:8.1f}"
+            f"{row.case!s:38}{own * 1e3:9.3f}{row.flops / own / 1e9:9.1f}{100 * row.of_peak:8.1f}"
         )
+        line += f"{row.cost:8.2f}" if "plain" in names else ""
         cells = (
             f"{row.speedup[n]:11.2f}x" if n in row.speedup else f"{row.note.get(n, 'n/a'):>12}"
             for n in others
@@ -521,7 +692,8 @@ def print_rows(names: list[str], rows_of: Callable) -> list[Row]:
             say(f"{'geometric mean over ' + name:34}{statistics.geometric_mean(ratios):9.2f}x")
     peers = [n for n in others if n != "numpy"]
     if len(peers) > 1:
-        best = [min([r.speedup[n] for n in peers if n in r.speedup], default=1.0) for r in rows]
+        ratios = [[r.speedup[n] for n in peers if n in r.speedup] for r in rows]
+        best = [min(found) for found in ratios if found]
         say(f"{'geometric mean over the best peer':34}{statistics.geometric_mean(best):9.2f}x")
     return rows
 
@@ -590,6 +762,7 @@ def plot(path: str, rows: list[Row], names: list[str], title: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="pyattn's benchmark; see the top of bench.py")
+    parser.add_argument("suite", nargs="?", default="attention", choices=["attention", "masks"])
     parser.add_argument(
         "--quick", action="store_true", help="fewer cases and rounds: under a minute"
     )
@@ -611,7 +784,9 @@ def main() -> None:
     threads = pyattn.get_num_threads()
 
     wanted = options.peers.split(",") if options.peers is not None else list(CONTESTANTS)
-    names = [n for n in CONTESTANTS if n == "pyattn" or (n in wanted and importable(n))]
+    own = ["pyattn", "plain"] if options.suite == "masks" else ["pyattn"]
+    wanted = own + [n for n in wanted if n not in ("pyattn", "plain")]
+    names = [n for n in CONTESTANTS if n in wanted and (n in own or importable(n))]
     found = versions(names)
     bandwidth, peak = read_bandwidth(), max(fma_peak() for _ in range(5))
     title = (
@@ -620,12 +795,14 @@ def main() -> None:
     )
     say(title)
     say("with " + ", ".join(f"{n} {v}" for n, v in found.items()))
-    missing = [n for n in CONTESTANTS if n not in names]
+    missing = [n for n in CONTESTANTS if n not in names and n != "plain"]
     if missing:
         say("not here: " + ", ".join(missing))
     say(f"FMA peak {peak / 1e9:.0f} GFLOP/s, read bandwidth {bandwidth / 1e9:.1f} GB/s\n")
 
-    cases = [c for c in CASES if not options.quick or c.name in QUICK]
+    cases = MASK_CASES if options.suite == "masks" else CASES
+    if options.suite != "masks" and options.quick:
+        cases = [c for c in cases if c.name in QUICK]
     cases = [c for c in cases if not options.only or options.only in str(c)]
     if not cases:
         parser.error(f"no case contains {options.only!r}")
@@ -633,7 +810,7 @@ def main() -> None:
     start = time.perf_counter()
     rows = print_rows(names, lambda: (measure(c, names, threads, seconds, rounds) for c in cases))
     scaling, lengths = [], []
-    if not options.only:
+    if not options.only and options.suite != "masks":
         scaling, lengths = thread_scaling(threads), length_scaling(options.quick)
     say(f"\n{time.perf_counter() - start:.0f} s")
     if options.json:
