@@ -131,9 +131,7 @@ def scale(function: str, value: Any, head_size: int, dtype: np.dtype) -> float:
 
 
 def softcap(function: str, value: Any, dtype: np.dtype) -> float:
-    """The cap as a float; 0: none."""
-    if value is None:
-        return 0.0
+    """The cap as a float."""
     number = _real(function, "softcap", value)
     limits = np.finfo(dtype)
     low, high = float(limits.tiny), float(limits.max) / 2
@@ -147,8 +145,6 @@ def softcap(function: str, value: Any, dtype: np.dtype) -> float:
 
 def window(function: str, value: Any) -> tuple[int, int]:
     """(left, right); -1: no limit."""
-    if value is None:
-        return -1, -1
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise TypeError(
             f"{function}: window must be a pair (left, right), None on a side for no limit, "

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -148,7 +147,7 @@ def attention(
     )  # fmt: skip
     shape = (*leading, *q.shape[-3:-1], v.shape[-1])
     given_shape = _given_order(shape, layout, two_axes)
-    result = _result("attention", out, given_shape, q.dtype, (q, k, v, *options.arrays))
+    result = _result("attention", out, given_shape, q.dtype, (q, k, v), options.terms)
     lse = np.empty(shape[:-1], q.dtype) if want_lse else None
     _attend(q, k, v, _heads_first(result, layout), lse, options)
     if out is not None and result is not out:
@@ -238,7 +237,7 @@ def attention_varlen(
     )  # fmt: skip
     shape = (*q.shape[:2], v.shape[-1])
     result = _result(
-        function, out, (shape[1], shape[0], shape[2]), q.dtype, (q, k, v, *options.arrays)
+        function, out, (shape[1], shape[0], shape[2]), q.dtype, (q, k, v), options.terms
     )
     lse = np.empty(shape[:-1], q.dtype) if want_lse else None
     _attend(q, k, v, result.swapaxes(0, 1), lse, options)
@@ -304,7 +303,7 @@ def attention_weights(
     if weights.size:
         if not q.shape[-1]:
             q, k = _size_one(q), _size_one(k)
-        _core.attention(q, k, None, None, weights, None, None, *options.for_core)
+        _core.attention(q, k, None, None, weights, None, None, *options)
     return weights[0] if two_axes else weights
 
 
@@ -377,7 +376,7 @@ def attention_topk(
     if weights.size:
         if not q.shape[-1]:
             q, keys = _size_one(q), _size_one(keys)
-        _core.attention(q, keys, None, None, weights, indices, None, *options.for_core)
+        _core.attention(q, keys, None, None, weights, indices, None, *options)
     return (indices[0], weights[0]) if two_axes else (indices, weights)
 
 
@@ -456,18 +455,19 @@ def _operands(
     return views, leading, two_axes
 
 
-@dataclass(frozen=True)
-class _Options:
-    """What the options mean, checked."""
+class _Options(NamedTuple):
+    """What the options mean, checked; in the order of `_core.attention`."""
 
-    for_core: tuple[Any, ...]  # from query_start on, in the order of `_core.attention`
+    query_start: np.ndarray | None
+    key_lengths: np.ndarray | None
+    query_offsets: np.ndarray | None
+    key_offsets: np.ndarray | None
     sinks: np.ndarray | None
-
-    @property
-    def arrays(self) -> list[np.ndarray]:
-        """The user's arrays among them, which `out` may overlap."""
-        *_, terms, _left, _right, _scale, _softcap = self.for_core
-        return [array for _, _, array in terms]
+    terms: list[tuple[str, int, np.ndarray]]
+    left: int  # -1: no limit
+    right: int
+    scale: float
+    softcap: float  # 0: none
 
 
 def _options(
@@ -491,26 +491,25 @@ def _options(
     heads, queries, size = q.shape[-3:]
     keys = k.shape[-2]
     scale = _check.scale(function, scale, size, q.dtype)
-    softcap = _check.softcap(function, softcap, q.dtype)
-    left, right = _check.window(function, window)
+    softcap = 0.0 if softcap is None else _check.softcap(function, softcap, q.dtype)
+    left, right = (-1, -1) if window is None else _check.window(function, window)
     if _check.flag(function, "causal", causal):
-        right = min(right, 0) if right >= 0 else 0
-    start = lengths = None
+        right = 0
     if query_start is not None:
-        start = _check.per_batch(function, "query_start", query_start, leading, None, None)
+        query_start = _check.per_batch(function, "query_start", query_start, leading, None, None)
     if key_lengths is not None:
-        lengths = _check.per_batch(function, "key_lengths", key_lengths, leading, 0, keys)
+        key_lengths = _check.per_batch(function, "key_lengths", key_lengths, leading, 0, keys)
     if sinks is not None:
         sinks = _check.sinks(function, sinks, heads)
     terms: list[tuple[str, int, np.ndarray]] = []
-    batch = leading if sequences[0] is None else (len(sequences[0]) - 1,)
-    scores = (*batch, heads, queries, keys)
-    if mask is not None:
+    if mask is not None or bias is not None:
+        packed = sequences[0] is not None
+        batch = leading if sequences[0] is None else (len(sequences[0]) - 1,)
+        scores = (*batch, heads, queries, keys)
         terms += mask_terms(function, as_mask(function, mask), scores)
-    if bias is not None:
         terms += bias_terms(function, as_bias(function, bias), scores)
-    _check.terms(function, terms, packed=sequences[0] is not None)
-    return _Options((start, lengths, *sequences, sinks, terms, left, right, scale, softcap), sinks)
+        _check.terms(function, terms, packed)
+    return _Options(query_start, key_lengths, *sequences, sinks, terms, left, right, scale, softcap)
 
 
 def _result(
@@ -519,12 +518,13 @@ def _result(
     shape: tuple[int, ...],
     dtype: np.dtype,
     inputs: Sequence[np.ndarray],
+    terms: Sequence[tuple[str, int, np.ndarray]],
 ) -> np.ndarray:
     """Where the result is computed: `out`, unless that overlaps an input."""
     if out is None:
         return np.empty(shape, dtype)
     _check.out(function, out, shape, dtype)
-    aside = any(np.may_share_memory(out, a) for a in inputs)
+    aside = any(np.may_share_memory(out, a) for a in (*inputs, *(a for _, _, a in terms)))
     return np.empty(shape, dtype) if aside else out
 
 
@@ -546,7 +546,7 @@ def _attend(
         q, k = _size_one(q), _size_one(k)
     if not v.shape[-1]:  # nothing to write, but perhaps an lse
         v, out = _size_one(v), np.empty((*out.shape[:-1], 1), q.dtype)
-    _core.attention(q, k, v, out, None, None, lse, *options.for_core)
+    _core.attention(q, k, v, out, None, None, lse, *options)
 
 
 def _heads_first(a: np.ndarray, layout: str) -> np.ndarray:
