@@ -61,6 +61,15 @@ static void plan_terms(const pa_attention_call *call, pa_plan *p) {
   }
 }
 
+/* With a window of W keys, the rows of a panel together see W + rows - 1, and all of these are
+ * computed for each. Where the window is narrow a narrower panel wastes less than the 4 or 5 % that
+ * its products are slower. */
+static int panel_width(const pa_attention_call *call, const pa_kernels *kernels) {
+  const int64_t rows = kernels->max_width * kernels->lanes;
+  const int narrow = call->left < 5 * rows && call->right < 5 * rows;
+  return narrow && kernels->max_width > 2 ? 2 : kernels->max_width;
+}
+
 pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kernels) {
   const int64_t batch = pa_batch(call);
   const size_t real = (size_t)kernels->real_bytes;
@@ -68,7 +77,7 @@ pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kerne
 
   p.group = call->heads / call->kv_heads;
   p.lanes = kernels->lanes;
-  p.max_width = kernels->max_width;
+  p.max_width = panel_width(call, kernels);
   int64_t panels;
   count_panels(call, &p, &panels);
   p.unit_panels = min64(PA_UNIT_PANELS, 1 + call->kv_heads * panels / (2 * FEW_UNITS));

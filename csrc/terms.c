@@ -9,20 +9,20 @@
 enum { MAIN_TILE, TERM_TILE, CLAUSES_TILE, CLAUSE_TILE };
 
 /* Where a look happens. */
-typedef struct place {
+typedef struct look {
   const job *j;
   const unit *u;
   const desk *s;
   const panel *p;
   pa_span keys;
-} place;
+} look;
 
-static char *tile_at(const place *at, int tile) {
+static char *tile_at(const look *at, int tile) {
   return at->s->tiles + (size_t)tile * at->j->plan.tile_bytes;
 }
-static int key_count(const place *at) { return (int)(at->keys.last - at->keys.first); }
-static int lane_count(const place *at) { return at->p->width * at->j->kernels->lanes; }
-static size_t tile_numbers(const place *at) {
+static int key_count(const look *at) { return (int)(at->keys.last - at->keys.first); }
+static int lane_count(const look *at) { return at->p->width * at->j->kernels->lanes; }
+static size_t tile_numbers(const look *at) {
   return (size_t)key_count(at) * (size_t)lane_count(at);
 }
 
@@ -45,13 +45,13 @@ static int64_t axis_offset(const pa_axis *axis, int64_t index) {
   return index / axis->inner * axis->outer + index % axis->inner * axis->stride;
 }
 
-static const char *term_batch(const place *at, const pa_term *term) {
+static const char *term_batch(const look *at, const pa_term *term) {
   return term->data + pa_batch_offset(at->j->call, term->batch, at->u->batch);
 }
 
 void pa_terms_rows(const job *j, const unit *u, const panel *p) {
   const char **rows = p->rows;
-  const place at = {j, u, NULL, p, {0, 0}};
+  const look at = {j, u, NULL, p, {0, 0}};
   for (int t = 0; t < j->call->term_count; ++t) {
     const pa_term *term = &j->call->terms[t];
     if (term->kind != PA_TABLE) continue;
@@ -65,7 +65,7 @@ void pa_terms_rows(const job *j, const unit *u, const panel *p) {
 /* --- Spans */
 
 /* Of each lane: what a term says, or without one the positions and all spans that always apply. */
-static void lane_spans(const place *at, const pa_term *term, pa_span *spans) {
+static void lane_spans(const look *at, const pa_term *term, pa_span *spans) {
   const pa_rows *rows = &at->p->lanes;
   if (!term) {
     pa_visible(at->j->call, at->u->batch, &at->u->place, rows, spans);
@@ -76,7 +76,7 @@ static void lane_spans(const place *at, const pa_term *term, pa_span *spans) {
         pa_term_span(at->j->call, term, at->u->batch, rows->heads[lane], rows->queries[lane]);
 }
 
-static pa_sight span_sight(const place *at, const pa_term *term) {
+static pa_sight span_sight(const look *at, const pa_term *term) {
   pa_span spans[PA_MAX_LANES];
   int all = 1, any = 0;
   lane_spans(at, term, spans);
@@ -89,7 +89,7 @@ static pa_sight span_sight(const place *at, const pa_term *term) {
 
 /* Writes 0 inside the spans, -inf outside. seen (or NULL): seen[lane] |= whether there is an
  * inside. */
-static void lay_spans(const place *at, const pa_term *term, char *tile, unsigned char *seen) {
+static void lay_spans(const look *at, const pa_term *term, char *tile, unsigned char *seen) {
   pa_span spans[PA_MAX_LANES];
   int32_t first[PA_MAX_LANES], last[PA_MAX_LANES];
   const int64_t keys = key_count(at);
@@ -104,7 +104,7 @@ static void lay_spans(const place *at, const pa_term *term, char *tile, unsigned
 
 /* --- Ids */
 
-static void find_ids(const place *at, const pa_term *term, int32_t *own, int32_t *keys) {
+static void find_ids(const look *at, const pa_term *term, int32_t *own, int32_t *keys) {
   const char *ids = term_batch(at, term);
   for (int lane = 0; lane < lane_count(at); ++lane)
     memcpy(own + lane, ids + (size_t)at->p->lanes.queries[lane] * sizeof *own, sizeof *own);
@@ -120,7 +120,7 @@ static void extremes(const int32_t *ids, int count, int32_t *low, int32_t *high)
   }
 }
 
-static pa_sight match_sight(const place *at, const pa_term *term) {
+static pa_sight match_sight(const look *at, const pa_term *term) {
   int32_t own[PA_MAX_LANES], keys[PA_KEY_BLOCK], low, high, key_low, key_high;
   find_ids(at, term, own, keys);
   extremes(own, lane_count(at), &low, &high);
@@ -129,7 +129,7 @@ static pa_sight match_sight(const place *at, const pa_term *term) {
   return low == high && key_low == key_high ? PA_ALL_SEEN : PA_PARTLY_SEEN;
 }
 
-static void hide_strangers(const place *at, const pa_term *term, char *tile) {
+static void hide_strangers(const look *at, const pa_term *term, char *tile) {
   int32_t own[PA_MAX_LANES], keys[PA_KEY_BLOCK];
   find_ids(at, term, own, keys);
   at->j->kernels->match(tile, key_count(at), at->p->width, own, keys);
@@ -137,7 +137,7 @@ static void hide_strangers(const place *at, const pa_term *term, char *tile) {
 
 /* --- Tables */
 
-static void find_columns(const place *at, const pa_axis *col, pa_columns *columns) {
+static void find_columns(const look *at, const pa_axis *col, pa_columns *columns) {
   columns->step = col->stride;
   columns->count = 0;
   for (int64_t key = at->keys.first; key < at->keys.last;) {
@@ -150,15 +150,15 @@ static void find_columns(const place *at, const pa_axis *col, pa_columns *column
   }
 }
 
-static const char *const *table_rows(const place *at, int term) {
+static const char *const *table_rows(const look *at, int term) {
   return at->p->rows + table_index(at->j->call, term) * lane_count(at);
 }
 
-static uint64_t *table_bits(const place *at, int term) {
+static uint64_t *table_bits(const look *at, int term) {
   return at->s->bits + table_index(at->j->call, term) * at->j->plan.panel_lanes;
 }
 
-static pa_sight table_sight(const place *at, int t) {
+static pa_sight table_sight(const look *at, int t) {
   const pa_term *term = &at->j->call->terms[t];
   if (term->element != PA_ELEMENT_BOOL) return PA_PARTLY_SEEN; /* the tile will tell */
   pa_columns columns;
@@ -167,7 +167,7 @@ static pa_sight table_sight(const place *at, int t) {
       at->j->kernels->scan(table_rows(at, t), &columns, lane_count(at), table_bits(at, t)));
 }
 
-static void lay_table(const place *at, int t, char *tile) {
+static void lay_table(const look *at, int t, char *tile) {
   const pa_kernels *kernels = at->j->kernels;
   const pa_term *term = &at->j->call->terms[t];
   if (term->element == PA_ELEMENT_BOOL) { /* its sight was asked for, so the bits are there */
@@ -181,7 +181,7 @@ static void lay_table(const place *at, int t, char *tile) {
 
 /* --- Slopes */
 
-static void add_slopes(const place *at, const pa_term *term, char *tile) {
+static void add_slopes(const look *at, const pa_term *term, char *tile) {
   double slopes[PA_MAX_LANES], distances[PA_MAX_LANES];
   const int64_t start = at->u->place.start;
   const char *base = term_batch(at, term);
@@ -194,7 +194,7 @@ static void add_slopes(const place *at, const pa_term *term, char *tile) {
 
 /* --- All of them */
 
-static pa_sight term_sight(const place *at, int t) {
+static pa_sight term_sight(const look *at, int t) {
   const pa_term *term = &at->j->call->terms[t];
   switch (term->kind) {
     case PA_SPAN: return span_sight(at, term);
@@ -207,7 +207,7 @@ static pa_sight term_sight(const place *at, int t) {
 /* Terms that can be written into a tile as they are; others change what is there. */
 static int lays(const pa_term *term) { return term->kind == PA_TABLE || term->kind == PA_SPAN; }
 
-static void lay_term(const place *at, int t, char *tile) {
+static void lay_term(const look *at, int t, char *tile) {
   const pa_term *term = &at->j->call->terms[t];
   if (term->kind == PA_TABLE) lay_table(at, t, tile);
   else lay_spans(at, term, tile, NULL);
@@ -215,7 +215,7 @@ static void lay_term(const place *at, int t, char *tile) {
 
 /* Makes a tile of the terms of one clause (-1: those that always apply) that show the block in
  * part; `placed`: and of the positions. */
-static void lay_clause(const place *at, int clause, const pa_sight *sights, int placed,
+static void lay_clause(const look *at, int clause, const pa_sight *sights, int placed,
                        char *tile) {
   const pa_term *terms = at->j->call->terms;
   const pa_kernels *kernels = at->j->kernels;
@@ -237,7 +237,7 @@ static void lay_clause(const place *at, int clause, const pa_sight *sights, int 
 }
 
 /* One clause at least must hold: the tile of all of them together. */
-static void lay_clauses(const place *at, const pa_sight *sights, const pa_sight *clauses,
+static void lay_clauses(const look *at, const pa_sight *sights, const pa_sight *clauses,
                         char *tile) {
   char *one = tile_at(at, CLAUSE_TILE);
   int blank = 1;
@@ -252,7 +252,7 @@ static void lay_clauses(const place *at, const pa_sight *sights, const pa_sight 
 pa_sight pa_terms_look(const job *j, const unit *u, const desk *s, const panel *p, pa_span keys,
                        unsigned char *seen) {
   const pa_attention_call *c = j->call;
-  const place at = {j, u, s, p, keys};
+  const look at = {j, u, s, p, keys};
   const int partly_placed = !(p->all.first <= keys.first && keys.last <= p->all.last);
   if (c->term_count == 0 && partly_placed) { /* every key of a block is seen by some row */
     lay_spans(&at, NULL, tile_at(&at, MAIN_TILE), seen);

@@ -177,7 +177,7 @@ def _window_side(function: str, name: str, value: Any) -> int:
     return min(number, np.iinfo(np.int64).max // 4)
 
 
-def sinks(function: str, value: Any, heads: int) -> np.ndarray:
+def sinks(function: str, value: Any, heads: int, dtype: np.dtype) -> np.ndarray:
     """One logit per head, as float64."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{function}: sinks must not be a masked array")
@@ -187,8 +187,12 @@ def sinks(function: str, value: Any, heads: int) -> np.ndarray:
     if a.shape != (heads,):
         raise ValueError(f"{function}: sinks must have shape ({heads},), one per head: {a.shape}")
     a = np.array(a, np.float64, order="C")
-    if np.isnan(a).any() or (a == np.inf).any():
-        raise ValueError(f"{function}: sinks must be finite or -inf (no sink), got {a.max()}")
+    high = float(np.finfo(dtype).max) / 2
+    if not (a <= high).all():
+        raise ValueError(
+            f"{function}: sinks must be finite, at most {high:.2g} for {dtype}, or -inf (no sink), "
+            f"got {a[~(a <= high)][0]}"
+        )
     return a
 
 

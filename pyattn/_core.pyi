@@ -6,11 +6,18 @@ def attention(
     value: np.ndarray | None,
     out: np.ndarray | None,
     weights: np.ndarray | None,
+    indices: np.ndarray | None,
     lse: np.ndarray | None,
     query_start: np.ndarray | None,
     key_lengths: np.ndarray | None,
-    causal: bool,
+    query_offsets: np.ndarray | None,
+    key_offsets: np.ndarray | None,
+    sinks: np.ndarray | None,
+    terms: list[tuple[str, int, np.ndarray]],
+    left: int,
+    right: int,
     scale: float,
+    softcap: float,
 ) -> None: ...
 def isa_runnable() -> list[str]: ...
 def isa_name() -> str: ...

@@ -211,8 +211,8 @@ def attention(cnp.ndarray query not None, cnp.ndarray key not None, cnp.ndarray 
     """Run one call. Arrays are (*batch, heads, rows, cols), every extent at least 1.
 
     Either `value` and `out`, or `weights`, is given; with `indices`, `weights` are the strongest
-    only. With offsets the arrays have no batch axes. Terms are (kind, clause, array). `left` and
-    `right` below 0 are no limit... See ``pa_attention_call`` in csrc/pyattn.h.
+    only. With offsets the arrays have no batch axes. Terms are (kind, clause, array), see
+    ``pa_term``; a `left` or `right` below 0 is no limit. See ``pa_attention_call`` in csrc/pyattn.h.
     """
     cdef pa_attention_call call
     cdef int axes = cnp.PyArray_NDIM(query) - 3
@@ -305,7 +305,11 @@ def attention(cnp.ndarray query not None, cnp.ndarray key not None, cnp.ndarray 
     if status == PA_INTERRUPTED:
         reraise()
     elif status == PA_NO_MEMORY:
-        what = "attention" if weights is None else "attention_weights"
+        what = "attention"
+        if query_offsets is not None:
+            what = "attention_varlen"
+        elif weights is not None:
+            what = "attention_weights" if indices is None else "attention_topk"
         raise MemoryError(f"{what}: no memory for {call.scratch_bytes} bytes of scratch")
 
 

@@ -500,7 +500,7 @@ def _options(
     if key_lengths is not None:
         key_lengths = _check.per_batch(function, "key_lengths", key_lengths, leading, 0, keys)
     if sinks is not None:
-        sinks = _check.sinks(function, sinks, heads)
+        sinks = _check.sinks(function, sinks, heads, q.dtype)
     terms: list[tuple[str, int, np.ndarray]] = []
     if mask is not None or bias is not None:
         packed = sequences[0] is not None
