@@ -91,13 +91,6 @@ static void larger_kernel(void *tile, const void *other, size_t numbers) {
   }
 }
 
-PA_INLINE int every_lane(vi mask) {
-  int every = 1;
-  for (int l = 0; l < LANES; ++l) every &= mask[l] != 0;
-  return every;
-}
-PA_INLINE int some_lane(vi mask) { return !every_lane(~mask); }
-
 static int survey_kernel(const void *tile, int keys, int width, unsigned char *seen) {
   enum { stretch = 8 }; /* keys between two looks at whether there is more to find out */
   int found = 0;
@@ -108,10 +101,10 @@ static int survey_kernel(const void *tile, int keys, int width, unsigned char *s
       const vf x = vf_load(at);
       shown |= ~is_hidden(x);
       other |= ~(vi)(x == vf_set1(0));
-      if (key % stretch == stretch - 1 && every_lane(shown) && some_lane(other)) break;
+      if (key % stretch == stretch - 1 && vi_all(shown) && vi_some(other)) break;
     }
     for (int l = 0; l < LANES; ++l) seen[j * LANES + l] |= shown[l] != 0;
-    found |= (some_lane(shown) ? PA_FOUND_SEEN : 0) | (some_lane(other) ? PA_FOUND_OTHER : 0);
+    found |= (vi_some(shown) ? PA_FOUND_SEEN : 0) | (vi_some(other) ? PA_FOUND_OTHER : 0);
   }
   return found;
 }

@@ -114,6 +114,20 @@ PA_INLINE vf vf_max(vf a, vf b) {
 #endif
 }
 
+/* Whether all (some) lanes of a mask are set. */
+PA_INLINE int vi_all(vi mask) {
+#if PA_VEC_BYTES == 64 && defined(PA_HAVE_AVX512)
+  return _mm512_movepi32_mask((__m512i)mask) == 0xFFFF;
+#elif PA_VEC_BYTES == 32 && defined(PA_HAVE_AVX2_FMA)
+  return _mm256_movemask_epi8((__m256i)mask) == -1;
+#else
+  int all = 1;
+  for (int l = 0; l < LANES; ++l) all &= mask[l] != 0;
+  return all;
+#endif
+}
+PA_INLINE int vi_some(vi mask) { return !vi_all(~mask); }
+
 /* Bit k of the result: whether byte k of 8, or of 64, is not 0. */
 PA_INLINE uint64_t bits_of_8(const char *at) {
   uint64_t x;
