@@ -61,7 +61,8 @@ typedef enum pa_element {
 typedef struct pa_term {
   pa_term_kind kind;
   pa_element element; /* PA_TABLE only */
-  int clause;         /* -1: holds always. 0, 1, ...: one clause at least must hold, all of it */
+  int clause;         /* -1: holds always. 0, 1, ...: one clause at least must hold, all of it;
+                         its tables are of bools */
   const char *data;
   int64_t batch[PA_MAX_BATCH_AXES];
   int64_t head;
@@ -94,7 +95,7 @@ typedef struct pa_attention_call {
   const int64_t *query_offsets, *key_offsets; /* batch + 1 each, from 0 on; or both NULL */
   const double *sinks; /* per head: a logit that takes weight and adds nothing; or NULL */
   int term_count;
-  pa_term terms[PA_MAX_TERMS];
+  pa_term *terms;     /* at most PA_MAX_TERMS */
   pa_view query, key; /* (..., heads, queries, d), (..., kv_heads, keys, d) */
   pa_view value, out; /* (..., kv_heads, keys, dv), (..., heads, queries, dv) */
   pa_view weights;   /* (..., heads, queries, keys): if data is set, p goes here instead, and value,

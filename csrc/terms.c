@@ -215,8 +215,7 @@ static void lay_term(const look *at, int t, char *tile) {
 
 /* Makes a tile of the terms of one clause (-1: those that always apply) that show the block in
  * part; `placed`: and of the positions. */
-static void lay_clause(const look *at, int clause, const pa_sight *sights, int placed,
-                       char *tile) {
+static void lay_clause(const look *at, int clause, const pa_sight *sights, int placed, char *tile) {
   const pa_term *terms = at->j->call->terms;
   const pa_kernels *kernels = at->j->kernels;
   int blank = 1;

@@ -1,4 +1,4 @@
-"""Words the errors of masks.py and biases.py, as `_check` does for the rest.
+"""Words the errors of the arrays that masks and biases are made of, and of combining these.
 
 Kinds and dtypes raise `TypeError`, shapes and ranges `ValueError`. A message names the function,
 the argument, what was met and the rule.
@@ -6,18 +6,18 @@ the argument, what was met and the rule.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
-Shape = tuple[int | None, ...]  # None: any extent will do
+from pyattn._check_numbers import whole
+from pyattn._pieces import Shape
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
+BOOL, NUMPY_FLOATS = np.dtype(bool), {np.dtype(name) for name in FLOATS if name != "bfloat16"}
 MOST_CLAUSES, MOST_PRIMITIVES, MOST_PARTS = 16, 24, 8
 LARGEST_SLOPE = 1e30  # times any distance: still far from the end of float64
-LARGEST_SIZE = 2**62  # sums of a few sizes stay within int64
 
 
 # Arrays.
@@ -25,9 +25,11 @@ LARGEST_SIZE = 2**62  # sums of a few sizes stay within int64
 
 def mask_array(function: str, name: str, value: Any) -> np.ndarray:
     """A dense mask: `value` as a bool array, a view of it if it is one."""
+    if type(value) is np.ndarray and value.dtype is BOOL:  # in nearly every call: be quick
+        return value
     _not_masked(function, name, value, "False")
     a = np.asarray(value)
-    if a.dtype == np.bool_:
+    if a.dtype == BOOL:
         return a
     message = f"{function}: {name} must be boolean (True = may attend), got {a.dtype}: "
     if _is_float(a.dtype):
@@ -37,6 +39,8 @@ def mask_array(function: str, name: str, value: Any) -> np.ndarray:
 
 def bias_array(function: str, name: str, value: Any) -> np.ndarray:
     """A dense bias: `value` as a float array; a copy only if its byte order was foreign."""
+    if type(value) is np.ndarray and value.dtype in NUMPY_FLOATS:  # in nearly every call: be quick
+        return value
     _not_masked(function, name, value, "-numpy.inf")
     a = np.asarray(value)
     if not a.dtype.isnative:
@@ -44,17 +48,13 @@ def bias_array(function: str, name: str, value: Any) -> np.ndarray:
     if _is_float(a.dtype):
         return a
     message = f"{function}: {name} must be float16, bfloat16, float32 or float64, got {a.dtype}: "
-    if a.dtype == np.bool_:
+    if a.dtype == BOOL:
         raise TypeError(message + "use mask=")
     raise TypeError(message + f"use {name}.astype(numpy.float32)")
 
 
-def not_a_mask(function: str, name: str) -> NoReturn:
-    raise TypeError(f"{function}: {name} is a structured bias: use bias=")
-
-
-def not_a_bias(function: str, name: str) -> NoReturn:
-    raise TypeError(f"{function}: {name} is a structured mask: use mask=")
+def other_kind(function: str, name: str, kind: str) -> NoReturn:
+    raise TypeError(f"{function}: {name} is a structured {kind}: use {kind}=")
 
 
 def axes_at_least(function: str, name: str, array: np.ndarray, axes: str) -> None:
@@ -109,7 +109,7 @@ def cu_seqlens(function: str, name: str, value: Any) -> np.ndarray:
             f"{function}: {name} must be non-decreasing: "
             f"element {n + 1} ({a[n + 1]}) < element {n} ({a[n]})"
         )
-    size(function, f"{name}[-1]", a[-1])
+    whole(function, f"{name}[-1]", a[-1])
     return a.astype(np.int64)
 
 
@@ -132,7 +132,7 @@ def slopes(function: str, value: Any) -> np.ndarray:
     if not (_is_float(a.dtype) or a.dtype.kind in "iu"):
         raise TypeError(f"{function}: slopes must be real numbers, got {a.dtype}")
     axes_at_least(function, "slopes", a, "heads")
-    a = a.astype(np.float64, copy=False)
+    a = a.astype(np.float64)  # a copy: what has been checked stays so
     wrong = np.argwhere(~(np.abs(a) <= LARGEST_SLOPE))
     if len(wrong):
         at = tuple(int(i) for i in wrong[0])
@@ -177,112 +177,31 @@ def block_table(
         )
 
 
-# Numbers.
-
-
-def size(function: str, name: str, value: Any) -> int:
-    return _whole(function, name, value, 0)
-
-
-def sizes(function: str, queries: Any, keys: Any) -> tuple[int, int]:
-    """`queries` and `keys`, which is `queries` where it is None."""
-    queries = size(function, "queries", queries)
-    return queries, queries if keys is None else size(function, "keys", keys)
-
-
-def optional_sizes(function: str, queries: Any, keys: Any) -> tuple[int | None, int | None]:
-    """As `sizes`, or None twice."""
-    if queries is not None:
-        return sizes(function, queries, keys)
-    if keys is not None:
-        raise ValueError(f"{function}: keys= needs queries= too")
-    return None, None
-
-
-def one_step(function: str, name: str, value: Any) -> int:
-    return _whole(function, name, value, 1)
-
-
-def window(function: str, value: Any) -> tuple[int | None, int | None]:
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise ValueError(
-            f"{function}: window must be (left, right), two numbers or None, got {value!r}"
-        )
-    left, right = (
-        None if v is None else _whole(function, f"window[{n}]", v, 0) for n, v in enumerate(value)
-    )
-    return left, right
-
-
-def grid(function: str, value: Any, axes: tuple[int, ...] = (1, 2)) -> tuple[int, ...]:
-    """The extents of a grid of as many axes as `axes` has it."""
-    extents = _several(value)
-    if len(extents) not in axes:
-        want = "W, (W,) or (height, width)" if 1 in axes else "(height, width)"
-        raise ValueError(f"{function}: grid must be {want}, got {value!r}")
-    return tuple(_whole(function, "grid", n, 0) for n in extents)
-
-
-def per_axis(
-    function: str, name: str, value: Any, extents: tuple[int, ...], low: int
-) -> tuple[int, ...]:
-    """Whole numbers, one per axis of the grid; a single one stands for all."""
-    return tuple(_whole(function, name, v, low) for v in _each(function, name, value, extents))
-
-
-def flag_per_axis(
-    function: str, name: str, value: Any, extents: tuple[int, ...]
-) -> tuple[bool, ...]:
-    given = _each(function, name, value, extents)
-    for v in given:
-        if not isinstance(v, (bool, np.bool_)):
-            raise TypeError(f"{function}: {name} must be True or False, got {type(v).__name__}")
-    return tuple(bool(v) for v in given)
-
-
-def pair(function: str, name: str, value: Any) -> tuple[int, ...]:
-    """Numbers >= 1 for the queries and for the keys; a single one stands for both."""
-    given = _several(value)
-    if len(given) not in (1, 2):
-        raise ValueError(f"{function}: {name} must be one number or two, got {value!r}")
-    return tuple(_whole(function, name, v, 1) for v in (given[0], given[-1]))
-
-
-def kernel_fits(function: str, kernel: int, dilation: int, extent: int) -> None:
-    if kernel % 2 == 0:
-        raise ValueError(
-            f"{function}: kernel_size must be odd, or else it has no centre, got {kernel}"
-        )
-    if extent and kernel * dilation > extent:
-        raise ValueError(
-            f"{function}: kernel_size * dilation ({kernel} * {dilation}) exceeds "
-            f"the extent {extent} of the grid"
-        )
-
-
-def shift(function: str, value: int, window: int) -> None:
-    if value >= window:
-        raise ValueError(f"{function}: shift must be less than the window ({window}), got {value}")
-
-
 # Combining, and the way into a call.
 
 
-def broadcasts(
-    function: str, name: str, shape: Shape, scores_shape: tuple[int, ...], exact: bool = False
-) -> None:
-    """Refuse a shape that does not broadcast to the scores'. `exact`: 1 is not stretched over
-    queries or keys."""
-    fits = len(shape) <= len(scores_shape) and all(
-        own is None or own == n or (own == 1 and not (exact and axis < 2))
-        for axis, (own, n) in enumerate(zip(reversed(shape), reversed(scores_shape), strict=False))
+def broadcasts(function: str, name: str, shape: Shape, scores: tuple[int, ...]) -> None:
+    """Refuse a shape that does not broadcast to the scores'."""
+    if len(shape) > len(scores):
+        _misfit(function, name, shape, scores)
+    for own, n in zip(shape, scores[-len(shape) :]):  # noqa: B905 (no axes: nothing to compare)
+        if own != n and own != 1 and own is not None:
+            _misfit(function, name, shape, scores)
+
+
+def same_sizes(function: str, name: str, shape: Shape, scores: tuple[int, ...]) -> None:
+    """Refuse an L or S of 1 too, if it had to be stretched."""
+    for own, n in zip(shape[-2:], scores[-2:], strict=True):
+        if own != n and own is not None:
+            _misfit(function, name, shape, scores)
+
+
+def _misfit(function: str, name: str, shape: Shape, scores: tuple[int, ...]) -> NoReturn:
+    axes = "batch" if len(scores) == 4 else "..."
+    raise ValueError(
+        f"{function}: {name} {shape} does not broadcast to the scores "
+        f"{scores} [{axes}, heads, queries, keys]"
     )
-    if not fits:
-        axes = "batch" if len(scores_shape) == 4 else "..."
-        raise ValueError(
-            f"{function}: {name} {shape} does not broadcast to the scores "
-            f"{scores_shape} [{axes}, heads, queries, keys]"
-        )
 
 
 def common_shape(function: str, a: Shape, b: Shape) -> Shape:
@@ -339,34 +258,3 @@ def _not_masked(function: str, name: str, value: Any, hidden: str) -> None:
 
 def _is_float(dtype: np.dtype) -> bool:
     return dtype.name in FLOATS
-
-
-def _whole(function: str, name: str, value: Any, low: int) -> int:
-    if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{function}: {name} must be an integer, got bool")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(
-            f"{function}: {name} must be an integer, got {type(value).__name__}"
-        ) from None
-    if number < low:
-        raise ValueError(f"{function}: {name} must be at least {low}, got {number}")
-    if number > LARGEST_SIZE:
-        raise ValueError(f"{function}: {name} must be at most {LARGEST_SIZE}, got {number}")
-    return number
-
-
-def _several(value: Any) -> tuple[Any, ...]:
-    """The numbers of a tuple, list or array, or the one number that was given instead."""
-    return tuple(value) if isinstance(value, (tuple, list)) or np.ndim(value) else (value,)
-
-
-def _each(function: str, name: str, value: Any, extents: tuple[int, ...]) -> tuple[Any, ...]:
-    given = _several(value)
-    if len(given) not in (1, len(extents)):
-        raise ValueError(
-            f"{function}: {name} must be one number or one per axis of the grid {extents}, "
-            f"got {value!r}"
-        )
-    return given if len(given) == len(extents) else given * len(extents)

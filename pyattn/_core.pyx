@@ -6,6 +6,7 @@ more, is only what would be memory-unsafe; the messages for people are worded in
 cimport numpy as cnp
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
 
 import os
 import threading
@@ -155,7 +156,7 @@ cdef int fill_axis(pa_axis *axis, cnp.ndarray a, int number, int64_t extent) exc
 
 cdef int fill_term(pa_term *term, str kind, int clause, cnp.ndarray a,
                    pa_attention_call *call) except -1:
-    """See ``pa_term`` in csrc/pyattn.h, and pyattn/masks.py for the shapes of `a`."""
+    """See ``pa_term`` in csrc/pyattn.h, and pyattn/_pieces.py for the shapes of `a`."""
     cdef int axes = call.batch_axes, axis, type_num = cnp.PyArray_TYPE(a)
     cdef int ndim = cnp.PyArray_NDIM(a)
     expect(-1 <= clause < PA_MAX_CLAUSES, "too many clauses")
@@ -215,6 +216,25 @@ def attention(cnp.ndarray query not None, cnp.ndarray key not None, cnp.ndarray 
     ``pa_term``; a `left` or `right` below 0 is no limit. See ``pa_attention_call`` in csrc/pyattn.h.
     """
     cdef pa_attention_call call
+    call.terms = NULL
+    expect(len(terms) <= PA_MAX_TERMS, "too many terms")
+    if terms:
+        call.terms = <pa_term *> malloc(len(terms) * sizeof(pa_term))
+        if call.terms == NULL:
+            raise MemoryError(f"attention: no memory for {len(terms)} terms")
+    try:
+        run(&call, query, key, value, out, weights, indices, lse, query_start, key_lengths,
+            query_offsets, key_offsets, sinks, terms, left, right, scale, softcap)
+    finally:
+        free(call.terms)
+
+
+cdef int run(pa_attention_call *call, cnp.ndarray query, cnp.ndarray key, cnp.ndarray value,
+             cnp.ndarray out, cnp.ndarray weights, cnp.ndarray indices, cnp.ndarray lse,
+             cnp.ndarray query_start, cnp.ndarray key_lengths, cnp.ndarray query_offsets,
+             cnp.ndarray key_offsets, cnp.ndarray sinks, list terms, int64_t left, int64_t right,
+             double scale, double softcap) except -1:
+    """Fill `call`, whose `terms` has room for all of them, and do it."""
     cdef int axes = cnp.PyArray_NDIM(query) - 3
     cdef int axis, type_num = cnp.PyArray_TYPE(query)
     cdef const cnp.npy_intp *shape = cnp.PyArray_DIMS(query)
@@ -287,10 +307,9 @@ def attention(cnp.ndarray query not None, cnp.ndarray key not None, cnp.ndarray 
     call.sinks = NULL
     if sinks is not None:
         call.sinks = <double *> numbers(sinks, cnp.NPY_FLOAT64, call.heads)
-    expect(len(terms) <= PA_MAX_TERMS, "too many terms")
     call.term_count = 0
     for kind, clause, array in terms:
-        fill_term(&call.terms[call.term_count], kind, clause, array, &call)
+        fill_term(&call.terms[call.term_count], kind, clause, array, call)
         expect(call.query_offsets == NULL or kind == "slopes", "term of packed sequences")
         call.term_count += 1
     call.left = PA_UNLIMITED if left < 0 else left
@@ -301,7 +320,7 @@ def attention(cnp.ndarray query not None, cnp.ndarray key not None, cnp.ndarray 
     call.poll = poll_signals if PyThread_get_thread_ident() == main_thread else <pa_poll> NULL
 
     with nogil:
-        status = pa_attention(&call)
+        status = pa_attention(call)
     if status == PA_INTERRUPTED:
         reraise()
     elif status == PA_NO_MEMORY:

@@ -506,8 +506,10 @@ def _options(
         packed = sequences[0] is not None
         batch = leading if sequences[0] is None else (len(sequences[0]) - 1,)
         scores = (*batch, heads, queries, keys)
-        terms += mask_terms(function, as_mask(function, mask), scores)
-        terms += bias_terms(function, as_bias(function, bias), scores)
+        if mask is not None:
+            terms += mask_terms(function, as_mask(function, mask), scores)
+        if bias is not None:
+            terms += bias_terms(function, as_bias(function, bias), scores)
         _check.terms(function, terms, packed)
     return _Options(query_start, key_lengths, *sequences, sinks, terms, left, right, scale, softcap)
 

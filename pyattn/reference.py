@@ -39,7 +39,7 @@ def _start(shape, query_start):
 
 
 def _dense_bias(bias, shape, query_start=None):
-    """What is added to scores of that shape. ALiBi: -slope * |j - i - start|, whatever its sizes."""
+    """What is added to scores of that shape. ALiBi: -slope * |j - i - start| of any sizes."""
     if bias is None:
         return np.zeros(())
     if not hasattr(bias, "parts"):

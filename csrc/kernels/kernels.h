@@ -111,8 +111,8 @@ typedef struct pa_kernels {
   /* Adds -slope[lane] * |key + distance[lane]|. */
   void (*slopes)(void *tile, int keys, int width, const double *slope, const double *distance);
 
-  /* tile[key][lane] = number `key` of rows[lane], by pa_element. A finite number stays finite.
-   * rows: width * lanes addresses. */
+  /* tile[key][lane] = number `key` of rows[lane], by pa_element. A negative finite number stays
+   * finite: it does not hide. rows: width * lanes addresses. */
   void (*lay[4])(void *tile, const char *const *rows, const pa_columns *columns, int width);
 
   /* Such rows of bools as bits, key k at bit k of bits[lane]. Returns what they hold:
@@ -122,7 +122,7 @@ typedef struct pa_kernels {
   /* tile[key][lane] = bit `key` of bits[lane] ? 0 : -inf */
   void (*unfold)(void *tile, const uint64_t *bits, int keys, int width);
 
-  /* tile[i] += other[i]; hidden if either is. tile[i] = the larger. */
+  /* tile[i] += other[i]; hidden if either is, and only then. tile[i] = the larger. */
   void (*join)(void *tile, const void *other, size_t numbers);
   void (*larger)(void *tile, const void *other, size_t numbers);
 

@@ -71,7 +71,8 @@ static void slopes_kernel(void *tile, int keys, int width, const double *slope,
     for (int key = 0; key < keys; ++key, at += width * LANES) {
       const vf old = vf_load(at), steps = start + vf_set1((real)key);
       const vf sum = vf_fma(minus_slope, (vf)((vi)steps & magnitude), old);
-      vf_store(at, vf_select(is_hidden(old), old, sum));
+      const vf finite = vf_max(vf_set1(-REAL_MAX), sum);
+      vf_store(at, vf_select(is_hidden(old), old, finite));
     }
   }
 }
@@ -80,7 +81,8 @@ static void join_kernel(void *tile, const void *other, size_t numbers) {
   for (size_t i = 0; i < numbers; i += LANES) {
     real *at = (real *)tile + i;
     const vf a = vf_load(at), b = vf_load((const real *)other + i);
-    vf_store(at, vf_select(is_hidden(a) | is_hidden(b), hidden_value(), a + b));
+    const vf sum = vf_max(vf_set1(-REAL_MAX), a + b); /* two finite ones do not hide */
+    vf_store(at, vf_select(is_hidden(a) | is_hidden(b), hidden_value(), sum));
   }
 }
 
