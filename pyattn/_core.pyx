@@ -213,7 +213,8 @@ def attention(cnp.ndarray query not None, cnp.ndarray key not None, cnp.ndarray 
 
     Either `value` and `out`, or `weights`, is given; with `indices`, `weights` are the strongest
     only. With offsets the arrays have no batch axes. Terms are (kind, clause, array), see
-    ``pa_term``; a `left` or `right` below 0 is no limit. See ``pa_attention_call`` in csrc/pyattn.h.
+    ``pa_term``; a `left` or `right` below 0 is no limit. All of it: ``pa_attention_call`` in
+    csrc/pyattn.h.
     """
     cdef pa_attention_call call
     call.terms = NULL
