@@ -3,7 +3,7 @@
  *               keys ->
  *             +-----+-----+-----+-----+      a square: PA_KEY_BLOCK keys x one panel of queries.
  *   queries   |  A  |  B  | hid | hid |      A  all of it visible: scores, softmax, values.
- *      |      +-----+-----+-----+-----+      B  some of it visible: the same, and `hide` between.
+ *      |      +-----+-----+-----+-----+      B  some of it visible: the same, with a tile added to the scores.
  *      v      |  A  |  A  |  B  | hid |         Its keys past the last visible one are not read.
  *             +-----+-----+-----+-----+      hid  none of it visible: never touched.
  *
@@ -129,7 +129,7 @@ static void total_task(void *data, int64_t task, int64_t next, int worker) {
   unit u;
   pa_unit_of(j, &s, task, &u);
   char *totals = j->totals + (size_t)(task * j->plan.unit_panels) * j->plan.state_bytes;
-  if (j->wave_from == 0) reset_totals(j, &u, totals);
+  if (j->wave_from == j->plan.first_chunk) reset_totals(j, &u, totals);
   for (int64_t chunk = j->wave_from; chunk < j->wave_to; ++chunk)
     if (sees_chunk(&u, chunk)) merge_chunk(j, &u, totals, part_of(j, task, chunk));
   if (j->wave_to == j->plan.chunks) pa_finish_unit(j, &u, &s, totals);
@@ -139,7 +139,7 @@ static pa_status run(job *j) {
   const pa_plan *p = &j->plan;
   if (!p->wave) return pa_team_run(&j->team, p->units, unit_task, j);
   pa_status status = PA_OK;
-  for (int64_t from = 0; from < p->chunks && status == PA_OK; from += p->wave) {
+  for (int64_t from = p->first_chunk; from < p->chunks && status == PA_OK; from += p->wave) {
     j->wave_from = from;
     j->wave_to = min64(from + p->wave, p->chunks);
     status = pa_team_run(&j->team, p->units * (j->wave_to - from), part_task, j);

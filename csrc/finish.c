@@ -4,6 +4,9 @@
 
 #include "square.h"
 
+_Static_assert(sizeof((pa_strongest *)0)->weights / sizeof(char *) >= PA_MAX_LANES,
+               "pa_strongest has room for the rows of a panel");
+
 static size_t panel_row(const job *j, const panel *p) {
   return (size_t)p->width * (size_t)j->kernels->lanes * (size_t)j->kernels->real_bytes;
 }

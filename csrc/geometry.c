@@ -2,9 +2,6 @@
 
 #include <string.h>
 
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-
 pa_sequence pa_sequence_of(const pa_attention_call *call, int64_t b) {
   if (!call->query_offsets) return (pa_sequence){0, call->queries, 0, call->keys};
   const int64_t *q = call->query_offsets + b, *k = call->key_offsets + b;
@@ -91,13 +88,18 @@ int64_t pa_batch(const pa_attention_call *call) {
   return n;
 }
 
-int64_t pa_visible_last(const pa_attention_call *call) {
+pa_span pa_visible_hull(const pa_attention_call *call) {
   const int64_t batch = pa_batch(call);
-  int64_t last = 0;
+  pa_span hull = {INT64_MAX, 0};
   for (int64_t b = 0; b < batch; ++b) {
     const int64_t queries = pa_sequence_of(call, b).queries;
+    if (queries == 0) continue;
     const pa_place place = pa_place_of(call, b);
-    if (queries) last = max64(last, positions(call, &place, queries - 1).last);
+    const int64_t first = positions(call, &place, 0).first;
+    const int64_t last = positions(call, &place, queries - 1).last;
+    if (first >= last) continue;
+    hull.first = min64(hull.first, first);
+    hull.last = max64(hull.last, last);
   }
-  return last;
+  return hull.first < hull.last ? hull : (pa_span){0, 0};
 }

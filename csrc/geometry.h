@@ -5,6 +5,9 @@
 
 #include "pyattn.h"
 
+static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
 /* Keys first <= j < last; empty if first >= last. */
 typedef struct pa_span {
   int64_t first, last;
@@ -46,8 +49,9 @@ void pa_visible_range(const pa_attention_call *call, int64_t b, const pa_place *
 pa_span pa_term_span(const pa_attention_call *call, const pa_term *term, int64_t b, int64_t head,
                      int64_t query);
 
-/* An end of the keys that any query may see, found without looking at every query. */
-int64_t pa_visible_last(const pa_attention_call *call);
+/* Ends of the keys that any query may see by lengths and window, found without looking at every
+ * query. Empty: nothing is seen. */
+pa_span pa_visible_hull(const pa_attention_call *call);
 
 /* The number of batch elements: the product of the leading extents. */
 int64_t pa_batch(const pa_attention_call *call);

@@ -50,9 +50,6 @@ typedef struct desk {
   uint64_t *bits; /* of the tables of bools: [table][lane] */
 } desk;
 
-static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-
 desk pa_desk_of(const job *j, int worker, pa_ahead *ahead);
 void pa_unit_of(const job *j, const desk *s, int64_t index, unit *u);
 

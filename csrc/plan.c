@@ -18,8 +18,6 @@ enum {
 static const double CACHED_BYTES = 1 << 19;
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 void pa_plan_panel(const pa_cut *cut, int64_t panel, int64_t *first_vector, int *width) {
   const int64_t base = cut->vectors / cut->panels, wider = cut->vectors % cut->panels;
@@ -83,11 +81,12 @@ pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kerne
   p.unit_panels = min64(PA_UNIT_PANELS, 1 + call->kv_heads * panels / (2 * FEW_UNITS));
   count_panels(call, &p, &panels);
   p.units *= call->kv_heads;
-  const int64_t last_key = pa_visible_last(call);
-  p.chunks = last_key > 0 ? ceil_div(last_key, PA_KEY_CHUNK) : 1;
+  const pa_span hull = pa_visible_hull(call);
+  p.first_chunk = hull.first / PA_KEY_CHUNK;
+  p.chunks = max64(1, ceil_div(hull.last, PA_KEY_CHUNK));
   /* Weights are written by whoever knows the whole row, so their units stay whole. */
   if (p.units > 0 && p.units < FEW_UNITS && p.chunks > 1 && !call->weights.data)
-    p.wave = min64(p.chunks, WAVE_SLOTS / p.units);
+    p.wave = min64(p.chunks - p.first_chunk, WAVE_SLOTS / p.units);
   plan_terms(call, &p);
 
   const size_t lanes = (size_t)p.panel_lanes;
@@ -104,7 +103,7 @@ pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kerne
     p.order_bytes = pa_scratch_round((size_t)(2 * batch + 1) * sizeof(int64_t));
   const double queries = (double)(call->query_offsets ? 1 : batch) * (double)call->queries;
   p.work = 2.0 * (double)call->heads * queries *
-           (double)min64(call->keys, p.chunks * PA_KEY_CHUNK) * (double)(p.d + p.dv + 16);
+           (double)min64(call->keys, (p.chunks - p.first_chunk) * PA_KEY_CHUNK) * (double)(p.d + p.dv + 16);
   const double rows =
       queries * (double)call->heads + (double)(batch * call->kv_heads) * (double)call->keys;
   p.look_ahead = !call->weights.data && rows * (double)(p.d + p.dv) * (double)real > CACHED_BYTES;
@@ -121,7 +120,8 @@ static int weight_class(const pa_attention_call *call, int64_t b) {
   pa_visible(call, b, &place, &ends, spans);
   const double keys = (double)max64(0, spans[0].last - spans[0].first) +
                       (double)max64(0, spans[1].last - spans[1].first);
-  return (int)(4 * log2((double)s.queries * (keys < 1 ? 1 : keys)));
+  const int weight = (int)(4 * log2((double)s.queries * (keys < 1 ? 1 : keys)));
+  return weight < WEIGHT_CLASSES ? weight : WEIGHT_CLASSES - 1;
 }
 
 void pa_plan_order(const pa_attention_call *call, const pa_plan *plan, int64_t *order,

@@ -4,6 +4,7 @@
 
 /* The keys of the block at `from` that the panel has to do with. */
 static pa_span block_keys(const panel *p, int64_t from) {
+  if (p->any.first >= p->any.last) return (pa_span){from, from};
   pa_span keys = {from, min64(from + PA_KEY_BLOCK, p->any.last)};
   /* What lies before the first key of all rows is skipped in whole steps: a row's terms then stand
    * in the same chains and trees as without skipping, and what is left out there are zeros. */

@@ -184,12 +184,14 @@ static void lay_table(const look *at, int t, char *tile) {
 static void add_slopes(const look *at, const pa_term *term, char *tile) {
   double slopes[PA_MAX_LANES], distances[PA_MAX_LANES];
   const int64_t start = at->u->place.start;
+  const int64_t block = at->keys.first / PA_KEY_BLOCK * PA_KEY_BLOCK;
   const char *base = term_batch(at, term);
   for (int lane = 0; lane < lane_count(at); ++lane) {
     memcpy(slopes + lane, base + at->p->lanes.heads[lane] * term->head, sizeof *slopes);
-    distances[lane] = (double)(at->keys.first - at->p->lanes.queries[lane] - start);
+    distances[lane] = (double)(block - at->p->lanes.queries[lane] - start);
   }
-  at->j->kernels->slopes(tile, key_count(at), at->p->width, slopes, distances);
+  at->j->kernels->slopes(tile, key_count(at), at->p->width, slopes, distances,
+                         (int)(at->keys.first - block));
 }
 
 /* --- All of them */

@@ -34,7 +34,8 @@ def mask_array(function: str, name: str, value: Any) -> np.ndarray:
     message = f"{function}: {name} must be boolean (True = may attend), got {a.dtype}: "
     if _is_float(a.dtype):
         raise TypeError(message + "use bias=")
-    raise TypeError(message + f"use {name}.astype(bool)")
+    # Of strings or objects a cast would make something, but not what was meant.
+    raise TypeError(message + f"use {name}.astype(bool)" if a.dtype.kind in "iu" else message[:-2])
 
 
 def bias_array(function: str, name: str, value: Any) -> np.ndarray:

@@ -140,7 +140,7 @@ class Span:
     @classmethod
     def unless_all(cls, bounds: np.ndarray, keys: int) -> tuple[Span, ...]:
         """The span of the bounds cut to [0, S]; none if it hides nothing."""
-        bounds = np.clip(bounds, 0, keys)
+        bounds = np.ascontiguousarray(np.clip(bounds, 0, keys))
         everything = (bounds[..., 0] == 0) & (bounds[..., 1] == keys)
         return () if everything.all() else (cls(bounds),)
 
@@ -173,9 +173,8 @@ class Match:
     def term(self, own: Shape, scores: tuple[int, ...]) -> np.ndarray:
         # Copied side by side, once for all heads.
         leading = np.broadcast_shapes(self.queries.shape[:-1], self.keys.shape[:-1])
-        queries = np.broadcast_to(self.queries, (*leading, scores[-2]))
-        keys = np.broadcast_to(self.keys, (*leading, scores[-1]))
-        ids = np.concatenate([queries, keys], axis=-1)
+        ids = np.empty((*leading, scores[-2] + scores[-1]), np.int32)  # C order, whatever theirs
+        ids[..., : scores[-2]], ids[..., scores[-2] :] = self.queries, self.keys
         return spread(ids, (*scores[:-2], ids.shape[-1]))
 
 

@@ -326,7 +326,8 @@ def attention_topk(
     """The `k` keys to which each query attends most, with their weights.
 
     Found in one pass over the keys: memory is O(L * k), there is no L x S array. The weights have
-    the bits of those of `attention_weights`.
+    the bits of those of `attention_weights`. Made for a `k` of some hundreds at most: time grows
+    with its square.
 
     Parameters
     ----------
@@ -340,8 +341,8 @@ def attention_topk(
     Returns
     -------
     indices : ndarray of int64, (..., H, L, k)
-        Of keys, the strongest first, of equally strong ones the first key first; -1 where a row may
-        see fewer than `k`. (L, k) if both inputs have 2 axes.
+        Of keys, the strongest first, of equally strong ones the first key first; -1 where a row
+        sees fewer than `k` keys whose scores are above -inf. (L, k) if both inputs have 2 axes.
     weights : ndarray, (..., H, L, k)
         In query's dtype; 0 where there is no key. NaN in all of a row that attends to a NaN.
 
@@ -542,7 +543,8 @@ def _attend(
     if 0 in out.shape[:-1] or 0 in k.shape[-3:-1]:  # nothing to compute, or no key to see
         out[...] = 0
         if lse is not None:
-            lse[...] = -np.inf if options.sinks is None else options.sinks[:, None]
+            with np.errstate(over="ignore"):  # -1e300 is -inf as a float32, as in the kernel
+                lse[...] = -np.inf if options.sinks is None else options.sinks[:, None]
         return
     if not q.shape[-1]:
         q, k = _size_one(q), _size_one(k)

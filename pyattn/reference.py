@@ -69,13 +69,14 @@ def visible(
     i, j = np.arange(shape[-2])[:, None], np.arange(shape[-1])
     position = i + _start(shape, query_start)
     left, right = (None, None) if window is None else window
+    far = 2**61  # farther than any key
     seen = np.ones((shape[-2], shape[-1]), bool)
     if causal:
         seen = seen & (j <= position)
     if left is not None:
-        seen = seen & (j >= position - left)
+        seen = seen & (j >= position - min(left, far))
     if right is not None:
-        seen = seen & (j <= position + right)
+        seen = seen & (j <= position + min(right, far))
     if key_lengths is not None:
         seen = seen & (j < _per_batch(key_lengths))
     if mask is not None:
@@ -204,10 +205,13 @@ def _of_sequence(bias, n, sizes):
     """ALiBi slopes (H,) or (N, H) as the dense bias of sequence `n`."""
     if bias is None:
         return None
-    slopes = np.asarray(bias.piece.slopes)
     i, j = np.arange(sizes[0])[:, None], np.arange(sizes[1])
-    slopes = slopes[n] if slopes.ndim == 2 and len(slopes) > 1 else np.atleast_2d(slopes)[0]
-    return -slopes[:, None, None] * abs(j - i - (sizes[1] - sizes[0]))
+    total = np.zeros(())
+    for part in bias.parts():
+        slopes = np.atleast_2d(part.piece.slopes)
+        slopes = slopes[n if len(slopes) > 1 else 0]
+        total = total - slopes[:, None, None] * abs(j - i - (sizes[1] - sizes[0]))
+    return total
 
 
 def attention_weights(

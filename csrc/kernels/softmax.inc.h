@@ -1,6 +1,6 @@
 /* The running softmax over blocks of keys, all lanes vertical: a lane is a query row.
  * Source of the recurrence: Milakov and Gimelshein 2018, "Online normalizer calculation for
- * softmax"; scores arrive in units of log2 (pack.inc.h), so that 2**x serves for exp. */
+ * softmax"; scores arrive in units of log2 (rows.inc.h), so that 2**x serves for exp. */
 #ifndef PA_SOFTMAX_INC_H
 #define PA_SOFTMAX_INC_H
 

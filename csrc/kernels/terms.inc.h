@@ -59,7 +59,7 @@ static void match_kernel(void *tile, int keys, int width, const int32_t *own, co
 }
 
 static void slopes_kernel(void *tile, int keys, int width, const double *slope,
-                          const double *distance) {
+                          const double *distance, int first) {
   const vi magnitude = ~(vi)vf_set1((real)-0.0);
   for (int j = 0; j < width; ++j) {
     vf minus_slope, start;
@@ -69,7 +69,7 @@ static void slopes_kernel(void *tile, int keys, int width, const double *slope,
     }
     real *at = (real *)tile + (ptrdiff_t)j * LANES;
     for (int key = 0; key < keys; ++key, at += width * LANES) {
-      const vf old = vf_load(at), steps = start + vf_set1((real)key);
+      const vf old = vf_load(at), steps = start + vf_set1((real)(first + key));
       const vf sum = vf_fma(minus_slope, (vf)((vi)steps & magnitude), old);
       const vf finite = vf_max(vf_set1(-REAL_MAX), sum);
       vf_store(at, vf_select(is_hidden(old), old, finite));

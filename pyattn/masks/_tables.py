@@ -91,9 +91,10 @@ def blocks(
     bq, bk = _check_numbers.pair("blocks", "block_size", block_size)
     rows, columns = table.shape[-2:]
     queries, keys = (
-        covered if n is None else _check_numbers.whole("blocks", name, n)
+        _check_numbers.whole("blocks", name, covered if n is None else n)
         for name, n, covered in (("queries", queries, rows * bq), ("keys", keys, columns * bk))
     )
     _check_terms.block_table("blocks", table, (bq, bk), (queries, keys))
+    bq, bk = min(bq, max(queries, 1)), min(bk, max(keys, 1))  # one block may be far too large
     piece = Repeated(table[..., :, None, :, None], (rows, bq, columns, bk))
     return Primitive("blocks", (*table.shape[:-2], queries, keys), (piece,))
