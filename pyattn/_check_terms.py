@@ -17,6 +17,7 @@ from pyattn._pieces import Shape
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 BOOL, NUMPY_FLOATS = np.dtype(bool), {np.dtype(name) for name in FLOATS if name != "bfloat16"}
 MOST_CLAUSES, MOST_PRIMITIVES, MOST_PARTS = 16, 24, 8
+MOST_AXES = 60
 LARGEST_SLOPE = 1e30  # times any distance: still far from the end of float64
 
 
@@ -52,6 +53,14 @@ def bias_array(function: str, name: str, value: Any) -> np.ndarray:
     if a.dtype == BOOL:
         raise TypeError(message + "use mask=")
     raise TypeError(message + f"use {name}.astype(numpy.float32)")
+
+
+def not_too_many_axes(function: str, name: str, axes: int) -> None:
+    """NumPy's arrays have at most 64 axes; a table has three more than its array."""
+    if axes > MOST_AXES:
+        raise ValueError(
+            f"{function}: {name} with {axes} axes does not broadcast: at most {MOST_AXES} are possible"
+        )
 
 
 def other_kind(function: str, name: str, kind: str) -> NoReturn:

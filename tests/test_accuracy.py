@@ -9,10 +9,11 @@ import pyattn
 from pyattn import _core
 
 
-def run_cases(isa, count, dtype=np.float32, **shape):
-    """Every instruction set gets its share of the cases; with -s, the largest errors are shown."""
+def run_cases(isa, count, dtype=np.float32, seed=0, rare=0, **shape):
+    """Every instruction set gets its share of the cases; with -s, the largest errors are shown. Of
+    many cases one in `rare` may be above the limit, by half of it."""
     isas = _core.isa_runnable()
-    seed, share = isas.index(isa), count // len(isas) + 1
+    seed, share = seed + isas.index(isa), count // len(isas) + 1
     found, ties = [], 0
     for i in range(share):
         arrays, options = accuracy.random_case(np.random.default_rng([seed, i]), dtype, **shape)
@@ -21,7 +22,7 @@ def run_cases(isa, count, dtype=np.float32, **shape):
             continue
         got = pyattn.attention(*arrays, return_lse=True, **options)
         e = accuracy.errors(got, *arrays, **options)
-        found.append((max(e.out, e.lse), e, [seed, i], [a.shape for a in arrays], options))
+        found.append((max(e.out, e.lse), e, [seed, i], [a.shape for a in arrays], list(options)))
     found.sort(key=lambda case: -case[0])
     above = sum(case[0] > accuracy.LIMIT for case in found)
     report = (
@@ -30,7 +31,8 @@ def run_cases(isa, count, dtype=np.float32, **shape):
     )
     print("\n" + report)
     assert ties < 0.02 * share
-    assert not above, report
+    assert above <= (len(found) // rare + 1 if rare else 0), report
+    assert found[0][0] <= accuracy.LIMIT_RARE, report
 
 
 def test_random_cases(isa):
@@ -41,9 +43,22 @@ def test_random_cases_in_float64(isa):
     run_cases(isa, 150, np.float64, max_keys=1100)
 
 
+def test_random_cases_with_options(isa):
+    run_cases(isa, 1200, seed=100, rare=1000, with_options=True)
+
+
+def test_random_cases_with_options_in_float64(isa):
+    run_cases(isa, 200, np.float64, seed=200, rare=200, with_options=True)
+
+
 @pytest.mark.stress
 def test_many_random_cases(isa):
     run_cases(isa, 20_000)
+
+
+@pytest.mark.stress
+def test_many_random_cases_with_options(isa):
+    run_cases(isa, 20_000, seed=300, rare=1000, with_options=True)
 
 
 @pytest.mark.parametrize("offset", [0, 10])

@@ -48,12 +48,14 @@ def assert_adds(bias, expected, stretch=True):
     dense = np.asarray(bias)
     assert dense.dtype == bias.dtype
     np.testing.assert_array_equal(dense, expected)
-    if expected.size:
-        one = scores_of(expected.shape, 1, 1, 1)
-        for scores in {scores_of(expected.shape), one} if stretch else {one}:
+    one = scores_of(expected.shape, 1, 1, 1)
+    for scores in {scores_of(expected.shape), one} if stretch else {one}:
+        if expected.size:
             np.testing.assert_array_equal(
                 from_terms(bias, scores), np.broadcast_to(expected, scores).astype(float)
             )
+        else:  # just the kinds count
+            assert biases.bias_terms("attention", bias, scores)
     again = pickle.loads(pickle.dumps(bias))
     assert repr(again) == repr(bias)
     np.testing.assert_array_equal(np.asarray(again), expected)
@@ -204,6 +206,14 @@ def test_slopes_of_other_types():
         ((kind, _, term),) = biases.bias_terms("f", biases.alibi(slopes), (4, 2, 5, 6))
         assert kind == "slopes"
         np.testing.assert_array_equal(term, np.broadcast_to([1.0, 2.0], (4, 2)))
+
+
+def test_slopes_are_copied():
+    slopes = np.array([1.0, 2.0])
+    bias = biases.alibi(slopes)
+    slopes[0] = np.nan
+    ((_, _, term),) = biases.bias_terms("f", bias, (1, 2, 5, 6))
+    np.testing.assert_array_equal(term, [[1.0, 2.0]])
 
 
 def test_one_slope_for_all_heads():
@@ -434,7 +444,5 @@ def test_error(call, kind, message):
 
 def test_as_bias():
     bias = LEAVES["relative"]
-    assert biases.as_bias("attention", None) is None
     assert biases.as_bias("attention", bias) is bias
     assert_adds(biases.as_bias("attention", [[0.5, -np.inf]]), [[0.5, -np.inf]])
-    assert biases.bias_terms("attention", None, (1, 1, 3, 4)) == []

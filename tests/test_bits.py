@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
-from support import FLOATS, OPTIONS, STRESS, assert_same_bits, of_batch, operands
+from cases import HALVES
+from support import FLOATS, OPTIONS, STRESS, alone, assert_same_bits, operands, options_for
 
 import pyattn
+from pyattn import biases, masks
 
 # batch, heads, kv_heads, queries, keys, d, dv: few long units (chunks in waves), many units,
 # groups that share panels, and sizes that are no multiple of anything.
@@ -20,29 +22,41 @@ def attend(arrays, options, **more):
     return pyattn.attention(*arrays, return_lse=True, **options, **more)
 
 
-@pytest.fixture(params=SHAPES, ids=str)
-def arrays(request, rng):
-    batch, heads, kv_heads, queries, keys, d, dv = request.param
-    return operands(rng, batch, heads, queries, keys, d, dv, kv_heads)
+CALLS = [(shape, name) for shape in SHAPES for name in options_for(shape[3], shape[4])]
 
 
-@pytest.fixture(params=OPTIONS)
-def options(request, arrays):
-    batch, _, queries, _ = arrays[0].shape
-    return OPTIONS[request.param](batch, queries, arrays[1].shape[-2])
+@pytest.fixture(params=CALLS, ids=str)
+def call(request, rng):
+    """(query, key, value), options"""
+    (batch, heads, kv_heads, queries, keys, d, dv), name = request.param
+    arrays = operands(rng, batch, heads, queries, keys, d, dv, kv_heads)
+    return arrays, OPTIONS[name](batch, heads, queries, keys)
 
 
-def test_threads(isa, threads, arrays, options):
+def all_of_it(arrays, options):
+    """What all functions return."""
+    few = min(5, arrays[1].shape[-2])
+    return (
+        *attend(arrays, options),
+        pyattn.attention_weights(*arrays[:2], **options),
+        *pyattn.attention_topk(*arrays[:2], few, **options),
+    )
+
+
+def test_threads(isa, call):
     before = pyattn.get_num_threads()
-    got = attend(arrays, options), pyattn.attention_weights(*arrays[:2], **options)
     pyattn.set_num_threads(1)
-    expected = attend(arrays, options), pyattn.attention_weights(*arrays[:2], **options)
-    pyattn.set_num_threads(before)
-    assert_same_bits(got[0], expected[0])
-    assert_same_bits(got[1], expected[1])
+    expected = all_of_it(*call)
+    try:
+        for threads in (2, 3, 7):  # more than this machine may have, and not powers of two
+            pyattn.set_num_threads(threads)
+            assert_same_bits(all_of_it(*call), expected)
+    finally:
+        pyattn.set_num_threads(before)
 
 
-def test_run_after_run(isa, arrays, options):
+def test_run_after_run(isa, call):
+    arrays, options = call
     expected = attend(arrays, options)
     for _ in range(100 if STRESS else 5):
         assert_same_bits(attend(arrays, options), expected)
@@ -129,7 +143,7 @@ LAYOUTS = {
     "little endian": lambda a: a.astype(a.dtype.newbyteorder("<")),
     "subclass": lambda a: a.view(type("Sub", (np.ndarray,), {})),
     "other library": Wrapped,
-    "nested lists": lambda a: a.tolist() if a.dtype == np.float64 else a,
+    "nested lists": lambda a: a.tolist() if a.dtype in (np.float64, bool) else a,
 }
 
 
@@ -145,6 +159,59 @@ def test_layouts(isa, layout, dtype, rng):
     for i in range(3):
         mixed = [*arrays[:i], changed[i], *arrays[i + 1 :]]
         assert_same_bits(attend(mixed, {"causal": True}), expected)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [bool, *HALVES, *FLOATS])
+def test_layouts_of_masks_and_biases(isa, layout, dtype, rng):
+    """Read where they lie, they are what their contiguous copies are."""
+    arrays = operands(rng, 2, 4, 21, 70, d=5, dv=3, kv_heads=2)
+    name = "mask" if dtype is bool else "bias"
+    whole = rng.standard_normal((2, 4, 21, 70))
+    whole[rng.random(whole.shape) < 0.3] = -np.inf
+    whole = (whole > -0.5) if dtype is bool else whole.astype(dtype)
+    for index in ((), (0,), (0, 0), (slice(0, 1), slice(None), slice(0, 1))):
+        a = whole[index]
+        expected = attend(arrays, {name: a.copy()})
+        four = (np.newaxis,) * (4 - a.ndim)  # the layouts are of four axes
+        changed = LAYOUTS[layout](a[four]) if hasattr(a, "ndim") else a
+        assert_same_bits(attend(arrays, {name: changed}), expected)
+        if isinstance(changed, np.ndarray) and a.ndim == 2:
+            assert_same_bits(attend(arrays, {name: changed[0, 0]}), expected)
+
+
+def test_strides_of_zero(isa, rng):
+    """A broadcast view is the copy that it stands for."""
+    arrays = operands(rng, 2, 4, 21, 70, d=5, dv=3)
+    for dtype in (bool, np.float16, np.float64):
+        name = "mask" if dtype is bool else "bias"
+        a = rng.standard_normal((2, 4, 21, 70))
+        a = (a > -0.5) if dtype is bool else a.astype(dtype)
+        for zero in ((0,), (1,), (2,), (3,), (0, 1), (2, 3), (0, 1, 2), (0, 1, 2, 3)):
+            one = a[tuple(slice(0, 1) if axis in zero else slice(None) for axis in range(4))]
+            expected = attend(arrays, {name: np.broadcast_to(one, a.shape).copy()})
+            assert_same_bits(attend(arrays, {name: np.broadcast_to(one, a.shape)}), expected)
+            assert_same_bits(attend(arrays, {name: one}), expected)
+
+
+def test_addresses_of_masks_and_biases(isa, rng):
+    arrays = operands(rng, 1, 2, 20, 75, d=5, dv=3)
+    for dtype in (bool, np.float16, *FLOATS):
+        name = "mask" if dtype is bool else "bias"
+        a = rng.standard_normal((20, 75))
+        a = (a > -0.5) if dtype is bool else a.astype(dtype)
+        expected = attend(arrays, {name: a})
+        for by in range(0, 70, 3):
+            assert_same_bits(attend(arrays, {name: shifted(a, by)}), expected)
+
+
+def test_any_byte_but_0_is_true(isa, rng):
+    arrays = operands(rng, 1, 2, 20, 140, d=5, dv=3)
+    for step in (1, 3):
+        raw = rng.integers(0, 256, (20, 140 * step)).astype(np.uint8)[:, ::step]
+        raw[rng.random(raw.shape) < 0.3] = 0
+        mask = raw.view(bool) if step == 1 else raw.base.view(bool)[:, ::step]
+        assert_same_bits(attend(arrays, {"mask": mask}), attend(arrays, {"mask": raw != 0}))
 
 
 def test_memory_mapped_file(isa, tmp_path, rng):
@@ -169,7 +236,8 @@ def test_broadcast_is_a_copy_without_the_copy(isa, rng):
     )
 
 
-def test_both_orders_of_axes(isa, arrays, options):
+def test_both_orders_of_axes(isa, call):
+    arrays, options = call
     out, lse = attend(arrays, options)
     swapped = [a.swapaxes(-3, -2) for a in arrays]
     got, got_lse = attend(swapped, options, layout="blhd")
@@ -197,21 +265,23 @@ def test_fewer_axes(isa, rng):
 # --- a row depends on itself and on what it may see, on nothing else
 
 
-def test_alone_in_the_batch(isa, arrays, options):
+def test_alone_in_the_batch(isa, call):
     """Every batch element, and every head, alone."""
+    arrays, options = call
     out, lse = attend(arrays, options)
     group = arrays[0].shape[1] // arrays[1].shape[1]
     for b in range(out.shape[0]):
-        one = of_batch(options, b)
-        alone = attend([a[b : b + 1] for a in arrays], one)
-        assert_same_bits(alone, (out[b : b + 1], lse[b : b + 1]))
-        for h in range(0, out.shape[1], 3):
+        got = attend([a[b : b + 1] for a in arrays], alone(options, b))
+        assert_same_bits(got, (out[b : b + 1], lse[b : b + 1]))
+        for h in {0, 2, out.shape[1] - 1} & set(range(out.shape[1])):
             q, g = arrays[0][b : b + 1, h : h + 1], h // group
-            alone = attend((q, *(a[b : b + 1, g : g + 1] for a in arrays[1:])), one)
-            assert_same_bits(alone, (out[b : b + 1, h : h + 1], lse[b : b + 1, h : h + 1]))
+            one = q, *(a[b : b + 1, g : g + 1] for a in arrays[1:])
+            got = attend(one, alone(options, b, h))
+            assert_same_bits(got, (out[b : b + 1, h : h + 1], lse[b : b + 1, h : h + 1]))
 
 
-def test_grouped_heads_are_repeated_heads(isa, arrays, options):
+def test_grouped_heads_are_repeated_heads(isa, call):
+    arrays, options = call
     q, k, v = arrays
     group = q.shape[1] // k.shape[1]
     many = q, np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
@@ -246,6 +316,53 @@ def test_padding_changes_nothing(isa, keys, rng):
         assert_same_bits(first[0][:, :, :1], alone[0][:, :, :1])
         assert_same_bits(first[1][:, :, :1], alone[1][:, :, :1])
         assert_same_bits(attend(padded, {"causal": True, "query_start": keys - 3}), last)
+
+
+def some_options(rng, heads, queries, keys):
+    """All that depends on the row, in arrays that can be cut."""
+    return {
+        "mask": rng.random((queries, keys)) < 0.8,
+        "bias": rng.standard_normal((heads, queries, keys)).astype(np.float16),
+        "window": (900, 30),
+        "softcap": 3.0,
+        "sinks": np.linspace(-1, 1, heads),
+    }
+
+
+def cut(options, rows, keys):
+    """`options` for some rows and the first `keys` keys."""
+    bias = options["bias"][:, rows, :keys]
+    return options | {"mask": options["mask"][rows, :keys], "bias": bias}
+
+
+def test_some_rows_with_options(isa, rng):
+    """Rows by themselves are those rows of all, whatever lies beside and above them."""
+    q, k, v = operands(rng, 1, 2, 200, 1300, d=8)
+    options = some_options(rng, 2, 200, 1300)
+    slopes = [0.5, 0.01]
+    bias = biases.alibi(slopes) + options["bias"]
+    out, lse = attend((q, k, v), options | {"bias": bias})
+    for a, b in ((0, 1), (1, 2), (47, 50), (199, 200), (0, 7), (30, 130), (150, 200)):
+        own = cut(options, slice(a, b), 1300)
+        own |= {"bias": biases.alibi(slopes) + own["bias"], "query_start": 1100 + a}
+        assert_same_bits(attend((q[:, :, a:b], k, v), own), (out[:, :, a:b], lse[:, :, a:b]))
+
+
+@pytest.mark.parametrize("keys", [1, 63, 64, 65, 512, 513, 1000, 1024, 1025])
+def test_padding_changes_nothing_with_options(isa, keys, rng):
+    q, k, v = operands(rng, 1, 2, 30, keys + 600, d=8)
+    options = some_options(rng, 2, 30, keys + 600)
+    expected = attend((q, k[:, :, :keys], v[:, :, :keys]), cut(options, slice(None), keys))
+    for more in (1, 63, 64, 600):
+        all_keys = keys + more
+        padded = q, k[:, :, :all_keys], v[:, :, :all_keys]
+        own = cut(options, slice(None), all_keys) | {"query_start": keys - 30}
+        assert_same_bits(attend(padded, own | {"key_lengths": keys}), expected)
+        own["mask"] = own["mask"] & (np.arange(all_keys) < keys)
+        assert_same_bits(attend(padded, own), expected)
+        own = cut(options, slice(None), all_keys) | {"query_start": keys - 30}
+        own["bias"] = np.where(np.arange(all_keys) < keys, own["bias"], np.float16(-np.inf))
+        assert_same_bits(attend(padded, own), expected)
 
 
 def test_float32_and_float64_have_separate_kernels(isa, rng):
@@ -324,8 +441,32 @@ def test_out_over_an_input(isa, rng):
     assert_same_bits(attend(arrays, {"causal": True}, out=out), expected)
 
 
-def test_inputs_are_not_written(isa, arrays, options):
-    copies = [a.copy() for a in arrays]
+def test_out_over_a_mask_or_a_bias(isa, rng):
+    """What is read for later rows must not have been overwritten by earlier ones."""
+    q, k, v = operands(rng, 1, 2, 70, 64, d=16, dv=16)
+    bias = rng.standard_normal((1, 2, 70, 64)).astype(np.float32)
+    raw = rng.integers(0, 3, (1, 2, 70, 64)).astype(np.uint8)
+    for name, array in (("bias", bias), ("mask", raw.view(bool))):
+        expected = attend((q, k, v), {name: array.copy()})
+        for part in (np.asarray, masks.dense if name == "mask" else biases.dense):
+            own = array.copy()
+            out = own.view(np.float32)[..., :16] if name == "mask" else own[..., 7:23]
+            got = attend((q, k, v), {name: part(own)}, out=out)
+            assert got[0] is out
+            assert_same_bits((got[0].copy(), got[1]), expected)
+    table = rng.standard_normal((2, 133)).astype(np.float32)
+    expected = attend((q, k, v), {"bias": biases.relative(table.copy(), 70, 64)})
+    out = np.lib.stride_tricks.as_strided(table, (1, 2, 4, 16), (0, 532, 128, 4))
+    few = {"bias": biases.relative(table, 70, 64), "query_start": 0}
+    four = pyattn.attention(q, k, v, **few)[:, :, :4]
+    few = {"bias": biases.relative(table[:, 66:], 4, 64), "query_start": 0}
+    assert_same_bits(pyattn.attention(q[:, :, :4], k, v, out=out, **few).copy(), four)
+
+
+def test_inputs_are_not_written(isa, call):
+    arrays, options = call
+    given = [*arrays, *(a for a in options.values() if isinstance(a, np.ndarray))]
+    copies = [a.copy() for a in given]
     attend(arrays, options)
-    for a, b in zip(arrays, copies, strict=True):
+    for a, b in zip(given, copies, strict=True):
         assert_same_bits(a, b)

@@ -1,10 +1,13 @@
 """Wrong arguments: the right exception, its text word for word, and an `out` left alone."""
 
+import operator
+
 import numpy as np
 import pytest
 from support import python
 
 import pyattn
+from pyattn import biases, masks
 
 F = np.float32
 
@@ -17,6 +20,22 @@ X = z(1, 2, 4, 8)  # a query, key and value that fit together
 
 NOT_FLOAT = "must be float32 or float64, got {0}: use {1}.astype(numpy.float32)"
 HALF = "half precision is not supported yet: use {0}.astype(numpy.float32)"
+
+Y = z(1, 2, 6, 8)  # a key and value of another length, for scores of (1, 2, 4, 6)
+
+NO_FIT = "does not broadcast to the scores (1, 2, 4, 6) [batch, heads, queries, keys]"
+PAIR = "window must be a pair (left, right), None on a side for no limit, got "
+CAP = "softcap must be positive and within [1.2e-38, 1.7e+38] for float32, got "
+SINKS = "sinks must be finite, at most 1.7e+38 for float32, or -inf (no sink), got "
+
+
+def parts(count, one, join):
+    """`count` masks or biases, all of them different objects, combined."""
+    total = one()
+    for _ in range(count - 1):
+        total = join(total, one())
+    return total
+
 
 # What is said, of attention(query, key, value, **options), after "attention: ".
 CASES = [
@@ -207,6 +226,177 @@ CASES = [
         ValueError,
         "key_lengths (2, 1) does not broadcast to the batch (1,)",
     ),
+    # masks
+    ([X, Y, Y], {"mask": z(4, 5, dtype=bool)}, ValueError, f"mask (4, 5) {NO_FIT}"),
+    ([X, Y, Y], {"mask": z(3, 1, 1, 6, dtype=bool)}, ValueError, f"mask (3, 1, 1, 6) {NO_FIT}"),
+    (
+        [X, Y, Y],
+        {"mask": z(1, 1, 1, 4, 6, dtype=bool)},
+        ValueError,
+        f"mask (1, 1, 1, 4, 6) {NO_FIT}",
+    ),
+    ([X, Y, Y], {"mask": masks.documents([0, 4])}, ValueError, f"mask (4, 4) {NO_FIT}"),
+    (
+        [X, Y, Y],
+        {"mask": masks.segments(z(2, 4, dtype=int), z(2, 6, dtype=int))},
+        ValueError,
+        f"mask (2, 1, 4, 6) {NO_FIT}",
+    ),
+    (
+        [X[0, 0], Y[0, 0], Y[0, 0]],
+        {"mask": z(2, 4, 6, dtype=bool)},
+        ValueError,
+        "mask (2, 4, 6) does not broadcast to the scores (1, 4, 6) [..., heads, queries, keys]",
+    ),
+    (
+        [z(1, 4, 2, 8), z(1, 6, 2, 8), z(1, 6, 2, 8)],
+        {"layout": "blhd", "mask": z(1, 4, 2, 6, dtype=bool)},
+        ValueError,
+        f"mask (1, 4, 2, 6) {NO_FIT}",
+    ),
+    (
+        [X, Y, Y],
+        {"mask": z(4, 6, dtype=int)},
+        TypeError,
+        "mask must be boolean (True = may attend), got int64: use mask.astype(bool)",
+    ),
+    (
+        [X, Y, Y],
+        {"mask": [[1, 0, 0, 0, 0, 1]]},
+        TypeError,
+        "mask must be boolean (True = may attend), got int64: use mask.astype(bool)",
+    ),
+    (
+        [X, Y, Y],
+        {"mask": z(4, 6)},
+        TypeError,
+        "mask must be boolean (True = may attend), got float32: use bias=",
+    ),
+    (
+        [X, Y, Y],
+        {"mask": np.ma.masked_array(z(4, 6, dtype=bool))},
+        TypeError,
+        "mask is a masked array; its mask would be ignored: use mask.filled(False)",
+    ),
+    (
+        [X, Y, Y],
+        {"mask": biases.alibi([1.0, 1.0])},
+        TypeError,
+        "mask is a structured bias: use bias=",
+    ),
+    # biases
+    ([X, Y, Y], {"bias": z(4, 5)}, ValueError, f"bias (4, 5) {NO_FIT}"),
+    ([X, Y, Y], {"bias": z(2, 1, 4, 6)}, ValueError, f"bias (2, 1, 4, 6) {NO_FIT}"),
+    ([X, Y, Y], {"bias": biases.alibi(z(3))}, ValueError, f"bias (3, None, None) {NO_FIT}"),
+    ([X, Y, Y], {"bias": biases.relative(z(9), 5, 5)}, ValueError, f"bias (5, 5) {NO_FIT}"),
+    (
+        [X, Y, Y],
+        {"bias": biases.alibi([1.0, 1.0], 1, 6)},
+        ValueError,
+        f"bias (2, 1, 6) {NO_FIT}",
+    ),
+    (
+        [X, Y, Y],
+        {"bias": z(4, 6, dtype=bool)},
+        TypeError,
+        "bias must be float16, bfloat16, float32 or float64, got bool: use mask=",
+    ),
+    (
+        [X, Y, Y],
+        {"bias": 1},
+        TypeError,
+        "bias must be float16, bfloat16, float32 or float64, got int64: "
+        "use bias.astype(numpy.float32)",
+    ),
+    (
+        [X, Y, Y],
+        {"bias": z(4, 6, dtype=complex)},
+        TypeError,
+        "bias must be float16, bfloat16, float32 or float64, got complex128: "
+        "use bias.astype(numpy.float32)",
+    ),
+    (
+        [X, Y, Y],
+        {"bias": np.ma.masked_array(z(4, 6))},
+        TypeError,
+        "bias is a masked array; its mask would be ignored: use bias.filled(-numpy.inf)",
+    ),
+    (
+        [X, Y, Y],
+        {"bias": masks.prefix_lm(1, 4, 6)},
+        TypeError,
+        "bias is a structured mask: use mask=",
+    ),
+    (
+        [X, X, X],
+        {
+            "mask": parts(16, lambda: masks.dilated(4, window=(1, 0), dilation=2), operator.and_),
+            "bias": parts(8, lambda: biases.dense(z(4)), operator.add),
+        },
+        ValueError,
+        "mask and bias have 40 parts together, at most 32 are possible: "
+        "make some of them dense with numpy.asarray",
+    ),
+    # windows
+    ([X, Y, Y], {"window": 3}, TypeError, PAIR + "3"),
+    ([X, Y, Y], {"window": (1,)}, TypeError, PAIR + "(1,)"),
+    ([X, Y, Y], {"window": (1, 2, 3)}, TypeError, PAIR + "(1, 2, 3)"),
+    ([X, Y, Y], {"window": "ab"}, TypeError, PAIR + "'ab'"),
+    ([X, Y, Y], {"window": np.array([1, 2])}, TypeError, PAIR + "array([1, 2])"),
+    (
+        [X, Y, Y],
+        {"window": (1.0, 2)},
+        TypeError,
+        "window's left side must be a whole number or None, got float",
+    ),
+    (
+        [X, Y, Y],
+        {"window": (None, True)},
+        TypeError,
+        "window's right side must be a whole number or None, got bool",
+    ),
+    (
+        [X, Y, Y],
+        {"window": (-1, 2)},
+        ValueError,
+        "window's left side must be at least 0, got -1: use None for no limit",
+    ),
+    (
+        [X, Y, Y],
+        {"window": (None, -(2**70))},
+        ValueError,
+        f"window's right side must be at least 0, got {-(2**70)}: use None for no limit",
+    ),
+    # softcap and sinks
+    ([X, Y, Y], {"softcap": 0}, ValueError, CAP + "0.0"),
+    ([X, Y, Y], {"softcap": -1.5}, ValueError, CAP + "-1.5"),
+    ([X, Y, Y], {"softcap": np.nan}, ValueError, CAP + "nan"),
+    ([X, Y, Y], {"softcap": np.inf}, ValueError, CAP + "inf"),
+    ([X, Y, Y], {"softcap": 1e39}, ValueError, CAP + "1e+39"),
+    ([X, Y, Y], {"softcap": 1e-40}, ValueError, CAP + "1e-40"),
+    ([X, Y, Y], {"softcap": 10**400}, ValueError, "softcap is too large for a float"),
+    ([X, Y, Y], {"softcap": True}, TypeError, "softcap must be a real number, got bool"),
+    ([X, Y, Y], {"softcap": "1"}, TypeError, "softcap must be a real number, got str"),
+    ([X, Y, Y], {"softcap": z(1)}, TypeError, "softcap must be a real number, got ndarray"),
+    (
+        [X, Y, Y],
+        {"sinks": z(3)},
+        ValueError,
+        "sinks must have shape (2,), one per head: (3,)",
+    ),
+    ([X, Y, Y], {"sinks": 1.0}, ValueError, "sinks must have shape (2,), one per head: ()"),
+    ([X, Y, Y], {"sinks": z(1, 2)}, ValueError, "sinks must have shape (2,), one per head: (1, 2)"),
+    ([X, Y, Y], {"sinks": [1, 2]}, TypeError, "sinks must be floats, got int64"),
+    ([X, Y, Y], {"sinks": z(2, dtype=bool)}, TypeError, "sinks must be floats, got bool"),
+    ([X, Y, Y], {"sinks": [0, np.nan]}, ValueError, SINKS + "nan"),
+    ([X, Y, Y], {"sinks": [np.inf, 0]}, ValueError, SINKS + "inf"),
+    ([X, Y, Y], {"sinks": [0, 1e39]}, ValueError, SINKS + "1e+39"),
+    (
+        [X, Y, Y],
+        {"sinks": np.ma.masked_array([1.0, 2.0])},
+        TypeError,
+        "sinks must not be a masked array",
+    ),
     # out
     ([X, X, X], {"out": [1]}, TypeError, "out must be a NumPy array, got list"),
     (
@@ -280,6 +470,15 @@ def test_attention_weights(arrays, options, kind, text):
 
 
 @pytest.mark.parametrize(
+    "arrays, options, kind, text", SHARED, ids=[f"{i}: {c[3][:40]}" for i, c in enumerate(SHARED)]
+)
+def test_attention_topk(arrays, options, kind, text):
+    with pytest.raises(kind) as caught:
+        pyattn.attention_topk(*arrays[:2], 1, **options)
+    assert str(caught.value) == "attention_topk: " + text
+
+
+@pytest.mark.parametrize(
     "outs, lses, kind, text",
     [
         ([], [], ValueError, "at least one part is needed"),
@@ -339,11 +538,31 @@ def test_legal_though_unusual():
         {"scale": np.array(0.5, F)},
         {"scale": 3},
         {"query_start": -(2**61), "causal": True},
+        {"window": [np.int8(1), None]},
+        {"window": (2**70, 2**80), "query_start": 2**61 - 1},
+        {"window": (2**61, 2**61), "query_start": -(2**61)},
+        {"softcap": np.float16(3)},
+        {"softcap": np.array(3.0)},
+        {"softcap": float(np.finfo(F).tiny)},
+        {"sinks": [1.0, -np.inf]},
+        {"sinks": np.zeros(2, ">f8")},
+        {"sinks": np.zeros(2, np.longdouble)},
+        {"mask": None, "bias": None, "window": None, "softcap": None, "sinks": None},
+        {"mask": [True, False, True, True]},
+        {"bias": [[0.5]]},
+        {"bias": 0.5},
+        {"bias": np.zeros((4, 4), ">f2")},
     ):
         assert pyattn.attention(X, X, X, **options).shape == X.shape
     for shape in ((0, 2, 4, 8), (1, 0, 4, 8), (2, 2, 0, 8), (2, 2, 4, 0)):
         out, empty = np.ones(shape, F), z(*shape)
         assert pyattn.attention(empty, empty, empty, out=out) is out
+
+
+@pytest.mark.parametrize("name, array", [("mask", np.True_), ("bias", np.float32(0))])
+def test_too_many_axes(name, array):
+    with pytest.raises(ValueError, match="does not broadcast"):
+        pyattn.attention(X, X, X, **{name: np.broadcast_to(array, (1,) * 63)})
 
 
 MEMORY = """
@@ -378,6 +597,7 @@ def test_no_memory(size):
 
 WILD = """
 import itertools, numpy as np, pyattn
+from pyattn import biases, masks
 x = np.ones((1, 2, 3, 4), np.float32)
 small = np.ones((3, 4), np.float32)
 wild = [
@@ -391,12 +611,20 @@ wild = [
     np.array([-(2**63)]), "bhld", "blhd", x, small,
 ]
 functions = [pyattn.attention, pyattn.attention_weights, pyattn.merge_attention,
-             pyattn.set_num_threads, pyattn.set_isa]
-keywords = ["causal", "query_start", "key_lengths", "scale", "layout", "return_lse", "out"]
+             pyattn.attention_varlen, pyattn.attention_topk, pyattn.set_num_threads, pyattn.set_isa]
+keywords = ["causal", "query_start", "key_lengths", "scale", "layout", "return_lse", "out",
+            "mask", "bias", "window", "softcap", "sinks"]
+wild += [
+    np.ones((3, 3), bool), np.ones((1, 2, 3, 3), bool), np.zeros((3, 3), "f2"), (1, None), (2, 2),
+    masks.documents([0, 1, 3]), masks.dilated(3, dilation=2), biases.alibi([1.0, 2.0]),
+    biases.relative(np.zeros(5), 3) + np.zeros(3), np.array([0, 1, 3]), np.array([True] * 3),
+]
 isa, threads, calls, right = pyattn.get_isa(), pyattn.get_num_threads(), 0, 0
 
 def fire(function, *args, **options):
     global calls, right
+    if max(getattr(options.get(name), "ndim", 0) for name in ("mask", "bias")) > 60:
+        return  # see test_too_many_axes
     calls += 1
     try:
         function(*args, **options)
@@ -416,7 +644,18 @@ with np.errstate(all="ignore"):
         for k, args in itertools.product(keywords, ((x, x, x), (small, small, small))):
             fire(pyattn.attention, *args, **{k: a})
             fire(pyattn.attention_weights, *args[:2], **{k: a})
+            fire(pyattn.attention_topk, *args[:2], 2, **{k: a})
+        packed = x[0].swapaxes(0, 1)
+        fire(pyattn.attention_topk, x, x, a)
+        fire(pyattn.attention_varlen, packed, packed, packed, a)
+        fire(pyattn.attention_varlen, packed, packed, packed, [0, 3], a)
+        fire(pyattn.attention_varlen, a, a, a, [0, 3])
+        fire(pyattn.attention_varlen, packed, packed, a, [0, 1, 3])
+        for k in ("bias", "window", "softcap", "sinks", "causal", "scale", "out"):
+            fire(pyattn.attention_varlen, packed, packed, packed, [0, 1, 3], **{k: a})
         for b in wild:
+            fire(pyattn.attention, x, x, x, mask=a, bias=b)
+            fire(pyattn.attention, x, x, x, window=a, sinks=b, softcap=a)
             fire(pyattn.merge_attention, [a, b] if b is not None else a, [b, a])
             fire(pyattn.attention, x, x, x, key_lengths=a, out=b)
             fire(pyattn.attention, x, x, x, query_start=a, scale=b, causal=True)

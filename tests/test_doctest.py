@@ -8,7 +8,7 @@ import pytest
 
 import pyattn
 
-MODULES = ["pyattn", *(f"pyattn.{m.name}" for m in pkgutil.iter_modules(pyattn.__path__))]
+MODULES = ["pyattn", *(m.name for m in pkgutil.walk_packages(pyattn.__path__, "pyattn."))]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -2,7 +2,6 @@
 written here, `numpy.asarray`, and the terms that the kernel is given."""
 
 import copy
-import doctest
 import pickle
 from itertools import pairwise, product
 
@@ -62,7 +61,7 @@ def seen_by(kind, a, scores):
     seen = np.zeros(scores, bool)
     if kind == "span":
         assert a.dtype == np.int64 and a.dtype.isnative and a.shape == (*leading, queries, 2)
-        assert a[(0,) * len(leading)].flags.c_contiguous
+        assert a.strides[-1] == a.itemsize
         assert a.min() >= 0 and a.max() <= keys
         for at in np.ndindex(*leading, queries):
             seen[at][a[at][0] : max(a[at])] = a[at][0] < a[at][1]
@@ -106,9 +105,9 @@ def assert_says(mask, expected):
     dense = np.asarray(mask)
     assert dense.dtype == bool and dense.flags.writeable
     np.testing.assert_array_equal(dense, expected)
-    if expected.size:
-        for scores in {scores_of(expected.shape), scores_of(expected.shape, 1, 1, 1)}:
-            found = masks.mask_terms("attention", mask, scores)
+    for scores in {scores_of(expected.shape), scores_of(expected.shape, 1, 1, 1)}:
+        found = masks.mask_terms("attention", mask, scores)
+        if expected.size:  # else just the kinds count
             np.testing.assert_array_equal(
                 from_terms(found, scores), np.broadcast_to(expected, scores)
             )
@@ -506,16 +505,16 @@ def clauses_of(found):
 
 def test_clauses():
     a, b, c, d = (leaf(n) for n in range(4))
-    assert [a] == a.clauses()[0]
-    assert ((a | b) & (c | d)).clauses() == [[a, c], [a, d], [b, c], [b, d]]
-    assert (a & b & c).clauses() == [[a, b, c]]
-    assert (a | (b & c)).clauses() == [[a], [b, c]]
+    assert a.clauses() == ((a,),)
+    assert ((a | b) & (c | d)).clauses() == ((a, c), (a, d), (b, c), (b, d))
+    assert (a & b & c).clauses() == ((a, b, c),)
+    assert (a | (b & c)).clauses() == ((a,), (b, c))
     # Laws of lattices.
-    assert (a & a).clauses() == (a | a).clauses() == [[a]]
-    assert (a | (a & b)).clauses() == [[a]]
-    assert (a & (a | b)).clauses() == [[a]]
-    assert ((a | b) & (b | a)).clauses() == [[a], [b]]
-    assert ((a & b) | (b & a)).clauses() == [[a, b]]
+    assert (a & a).clauses() == (a | a).clauses() == ((a,),)
+    assert (a | (a & b)).clauses() == ((a,),)
+    assert (a & (a | b)).clauses() == ((a,),)
+    assert ((a | b) & (b | a)).clauses() == ((a,), (b,))
+    assert ((a & b) | (b & a)).clauses() == ((a, b),)
 
 
 def test_terms_common_to_all_clauses_come_once():
@@ -742,6 +741,8 @@ CASES = [
      "mask | array: array must be boolean (True = may attend), got int64: use array.astype(bool)"),
     (lambda: "x" | leaf(0), TypeError,
      "array | mask: array must be boolean (True = may attend), got <U1: use array.astype(bool)"),
+    (lambda: leaf(0) & None, TypeError,
+     "mask & array: array must be boolean (True = may attend), got object: use array.astype(bool)"),
     (lambda: leaf(0) | biases.alibi([1.0]), TypeError,
      "mask | array: array is a structured bias: use bias="),
     (lambda: leaf(0) & np.ones((5, 7), bool), ValueError,
@@ -782,10 +783,8 @@ def test_error(call, kind, message):
 
 def test_as_mask():
     mask = leaf(0)
-    assert masks.as_mask("attention", None) is None
     assert masks.as_mask("attention", mask) is mask
     assert_says(masks.as_mask("attention", [[True, False]]), [[True, False]])
-    assert masks.mask_terms("attention", None, (1, 1, 5, 6)) == []
 
 
 def test_functions_are_documented():
@@ -797,10 +796,6 @@ def test_functions_are_documented():
             if name[0].islower():
                 for section in ("Parameters", "Returns", "Raises"):
                     assert f"{section}\n    ---" in doc, (name, section)
-
-
-def test_examples():
-    assert doctest.testmod(masks).failed == doctest.testmod(biases).failed == 0
 
 
 def test_only_tables_are_looked_at_again():

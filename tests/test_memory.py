@@ -41,6 +41,53 @@ def test_scratch_does_not_grow_with_length(causal):
     assert extra < 4e6
 
 
+PEAK_OF_OPTIONS = """
+import sys, numpy as np, pyattn
+from pyattn import biases, masks
+
+def peak():
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmHWM")) * 1024
+
+def call(length, make):
+    x = np.ones((1, 8, length, 8), np.float32)
+    out, options = np.ones_like(x), make(length)
+    with open("/proc/self/clear_refs", "w") as f:
+        f.write("5")
+    before = peak()
+    pyattn.attention(x, x, x, out=out, causal=True, **options)
+    return peak() - before
+
+rng = np.random.default_rng(0)
+make = eval(sys.argv[1])
+call(2048, make)
+print(call(8192, make))
+"""
+
+
+@LINUX
+@pytest.mark.parametrize(
+    "options",
+    [
+        '{"mask": rng.random((1, 1, n, n), np.float32) < 0.9}',
+        '{"mask": (rng.random((1, n, 2 * n), np.float32) < 0.9)[..., ::-2]}',
+        '{"mask": np.arange(n) % 3 < 2}',
+        '{"mask": (np.arange(n) % 3 < 2)[:, None]}',
+        '{"mask": masks.dilated(n, dilation=2) | (np.arange(n) < 9)}',
+        '{"bias": np.zeros((1, 1, n, n), np.float16)}',
+        '{"bias": np.broadcast_to(rng.random(n), (1, 8, n, n))}',
+        '{"bias": biases.alibi(biases.alibi_slopes(8))}',
+        '{"bias": biases.relative(rng.random((8, 2 * n - 1)), n)}',
+        '{"bias": biases.alibi(np.ones(8)) + rng.random(n), "softcap": 3, "sinks": np.ones(8)}',
+    ],
+)
+def test_options_are_read_where_they_lie(options):
+    """Of 8 heads of 8,192 x 8,192 scores, the mask alone is 512 MB, a bias of float32 2 GB."""
+    extra = int(python(PEAK_OF_OPTIONS, "lambda n: " + options, PYATTN_NUM_THREADS="2"))
+    print(f"\nbeyond the output: {extra / 1e6:.2f} MB")
+    assert extra < 4e6
+
+
 @LINUX
 def test_huge_strides(isa, tmp_path, rng):
     """Heads and rows more than 2**31 bytes apart, at odd addresses, in a sparse file."""
@@ -73,6 +120,16 @@ def test_huge_strides(isa, tmp_path, rng):
     assert_same_bits((np.array(got[0]), got[1]), expected)
     backwards = [a[::-1] for a in arrays]
     assert_same_bits(pyattn.attention(*backwards, causal=True), expected[0][::-1])
+    # A mask of two far heads, and a bias of far keys.
+    mask = np.ndarray((2, 5, 3), bool, raw, 5001, (far, 3, 1))
+    bias = np.ndarray((5, 3), np.float32, raw, 6001, (4, far))
+    mask[...] = rng.random(mask.shape) < 0.7
+    bias[...] = rng.standard_normal(bias.shape)
+    expected = pyattn.attention(*near, mask=mask.copy(), bias=bias.copy())
+    assert_same_bits(pyattn.attention(*arrays, mask=mask, bias=bias), expected)
+    backwards = {"mask": mask[:, ::-1], "bias": bias[:, ::-1]}
+    expected = pyattn.attention(*near, mask=mask[:, ::-1].copy(), bias=bias[:, ::-1].copy())
+    assert_same_bits(pyattn.attention(*arrays, **backwards), expected)
 
 
 @LINUX
@@ -92,8 +149,16 @@ with tempfile.TemporaryFile() as f:
     x = np.ndarray((2 * seen, d), np.float32, raw, size - seen * d * 4)
     x[:seen] = np.random.default_rng(0).standard_normal((seen, d))
     q = x[:seen]
-    for options in {"key_lengths": seen}, {"causal": True, "query_start": 0}:
+    for options in (
+        {"key_lengths": seen},
+        {"causal": True, "query_start": 0},
+        {"window": (None, 0), "query_start": 0},
+        {"window": (5, 0), "query_start": 0},
+    ):
         out = pyattn.attention(q, x, x, **options)
+        assert np.array_equal(out, pyattn.attention(q, q, q, **options))
+        bias, mask = np.zeros(2 * seen, np.float32), np.ones(2 * seen, bool)
+        out = pyattn.attention(q, x, x, bias=bias, mask=mask, **options)
         assert np.array_equal(out, pyattn.attention(q, q, q, **options))
 """
     python(code, isa, seen)
@@ -119,7 +184,29 @@ def test_hidden_keys_cost_nothing():
     code = """
 import numpy as np, pyattn
 x = np.broadcast_to(np.float32(1), (2**34, 16))
-for options in {"key_lengths": 5}, {"causal": True, "query_start": 4}:
-    assert pyattn.attention(x[:1], x, x, **options)[0, 0] == 1
+for options in (
+    {"key_lengths": 5},
+    {"causal": True, "query_start": 4},
+    {"window": (2, 2), "query_start": 5},
+    {"window": (None, 1000), "query_start": 0},
+    {"window": (5, 5), "query_start": -9},
+):
+    expected = 0 if options.get("query_start", 0) < -5 else 1
+    for more in {}, {"softcap": 2, "bias": np.float32(0)}:
+        assert pyattn.attention(x[:1], x, x, **options, **more)[0, 0] == expected
 """
     python(code, timeout=20)
+
+
+def test_keys_before_the_window_cost_nothing():
+    code = """
+import numpy as np, pyattn
+x = np.broadcast_to(np.float32(1), (2**34, 16))
+for options in (
+    {"window": (5, 0)},
+    {"window": (2, 2), "query_start": 2**33},
+    {"window": (9, None), "query_start": 2**34 - 1},
+):
+    assert pyattn.attention(x[:1], x, x, **options)[0, 0] == 1
+"""
+    python(code, timeout=3)

@@ -2,85 +2,137 @@
 
 import numpy as np
 import pytest
-from support import FLOATS, OPTIONS, assert_same_bits, operands
+from cases import chooser, draw_options
+from support import (
+    EDGES,
+    FLOATS,
+    OPTIONS,
+    assert_same_bits,
+    bits,
+    operands,
+    options_for,
+    visible,
+)
 
 import pyattn
-from pyattn import reference
+from pyattn import biases, masks, reference
 
+
+def pattern(x, dtype):
+    """The bits of a number, as a whole number."""
+    return int(bits(np.array([x], dtype))[0])
+
+
+# Functions of the dtype. A signalling NaN would not survive being copied as a float.
 POISONS = {
-    "nan": np.nan,
-    "inf": np.inf,
-    "-inf": -np.inf,
-    "huge": 1e38,
-    "denormal": 1e-45,
-    "mixed": None,
+    "nan": lambda dtype: pattern(np.nan, dtype),
+    "signalling nan": lambda dtype: pattern(np.inf, dtype) + 1,
+    "inf": lambda dtype: pattern(np.inf, dtype),
+    "-inf": lambda dtype: pattern(-np.inf, dtype),
+    "huge": lambda dtype: pattern(np.finfo(dtype).max / 3, dtype),
+    "denormal": lambda dtype: 1,
+    "-denormal": lambda dtype: pattern(-0.0, dtype) + 1,
 }
-# queries, keys: one block, block and chunk edges, several panels and chunks
-SHAPES = [(5, 7), (20, 65), (130, 130), (40, 1090)]
+# queries, keys: one block, block and chunk edges, a square, several panels and chunks
+SHAPES = [(5, 7), (20, 65), (70, 70), (40, 1090)]
+CALLS = [(shape, name) for shape in SHAPES for name in options_for(*shape)]
+HIDING = [(shape, name) for shape, name in CALLS if name not in ("all", "scale", "softcap")]
+FEWER = [(shape, name) for shape, name in CALLS if shape != (20, 65)]
 
 
 def attend(arrays, options):
-    out, lse = pyattn.attention(*arrays, return_lse=True, **options)
-    return out, lse, pyattn.attention_weights(*arrays[:2], **options)
+    """What all functions return."""
+    few = min(3, arrays[1].shape[-2])
+    return (
+        *pyattn.attention(*arrays, return_lse=True, **options),
+        pyattn.attention_weights(*arrays[:2], **options),
+        *pyattn.attention_topk(*arrays[:2], few, **options),
+    )
 
 
 def poisoned(a, where, poison):
-    """A copy of `a` with poison in the rows where `where`; "mixed" has one after the other."""
+    """A copy of `a` with poison where `where`, bool that broadcasts to its first axes; "mixed" has
+    one kind after the other."""
+    kinds = POISONS.values() if poison == "mixed" else [POISONS[poison]]
+    patterns = np.array([kind(a.dtype) for kind in kinds], f"u{a.itemsize}")
     a = a.copy()
-    if poison is None:
-        kinds = np.array([p for p in POISONS.values() if p is not None])
-        a[where] = np.resize(kinds, a[where].shape).astype(a.dtype)
-    else:
-        a[where] = poison
+    raw = a.view(f"u{a.itemsize}")
+    where = np.broadcast_to(where, a.shape[: where.ndim])
+    raw[where] = np.resize(patterns, raw[where].shape)
     return a
 
 
-@pytest.fixture(params=[p for p in OPTIONS if p not in ("all", "scale")])
-def option(request):
-    return OPTIONS[request.param]
+def test_poison_is_what_it_says():
+    for dtype in (np.float16, *FLOATS):
+        a = poisoned(np.ones((4, 3), dtype), np.array([True, False, True, True]), "signalling nan")
+        assert np.isnan(a[[0, 2, 3]]).all() and (a[1] == 1).all()
+        quiet = pattern(np.nan, dtype) - pattern(np.inf, dtype)
+        assert not (bits(a)[0] & quiet).any()
 
 
-@pytest.mark.parametrize("poison", POISONS)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_hidden_from_all(isa, option, poison, shape, rng):
+@pytest.mark.parametrize("shape, name", HIDING, ids=str)
+def test_hidden_from_all(isa, shape, name, rng):
     """Poison in every key that no query of the batch element may see changes no bit."""
     for dtype in FLOATS:
         q, k, v = operands(rng, 3, 2, *shape, d=5, dv=9, kv_heads=1, dtype=dtype)
-        options = option(3, *shape)
-        seen = reference.visible((3, 2, *shape), **options).any(axis=(1, 2))[:, None]
-        bad = [poisoned(a, ~seen, POISONS[poison]) for a in (k, v)]
+        options = OPTIONS[name](3, 2, *shape)
+        hidden = ~visible((3, 2, *shape), options).any(axis=(1, 2))[:, None]
         expected = attend((q, k, v), options)
-        assert_same_bits(attend((q, *bad), options), expected)
+        for poison in ("nan", "huge", "mixed"):
+            bad = [poisoned(a, hidden, poison) for a in (k, v)]
+            assert_same_bits(attend((q, *bad), options), expected)
         assert_same_bits(attend((q, k, bad[1]), options), expected)
+        assert_same_bits(attend((q, bad[0], v), options), expected)
 
 
-@pytest.mark.parametrize("poison", POISONS)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_hidden_from_some(isa, poison, shape, rng):
-    """Causal: rows before the poisoned keys keep their bits."""
-    for dtype in FLOATS:
-        queries, keys = shape
-        q, k, v = operands(rng, 1, 3, queries, keys, d=5, dv=9, kv_heads=1, dtype=dtype)
-        expected = attend((q, k, v), {"causal": True})
-        for row in {0, 1, queries // 2, queries - 2}:
-            hidden = np.arange(keys)[None, None] > row + keys - queries
-            bad = [poisoned(a, hidden, POISONS[poison]) for a in (k, v)]
-            got = attend((q, *bad), {"causal": True})
-            for after, before in zip(got, expected, strict=True):
-                assert_same_bits(after[:, :, : row + 1], before[:, :, : row + 1])
+@pytest.mark.parametrize("shape, name", HIDING, ids=str)
+def test_hidden_from_some(isa, shape, name, rng):
+    """Poison in every key that a row may not see changes no bit of that row."""
+    queries, keys = shape
+    q, k, v = operands(rng, 2, 4, queries, keys, d=5, dv=9, kv_heads=2)
+    options = OPTIONS[name](2, 4, *shape)
+    seen = visible((2, 4, *shape), options)
+    expected = attend((q, k, v), options)
+    for n, row in enumerate(sorted({0, queries // 2, queries - 1})):
+        for poison in ("mixed", list(POISONS)[(n + queries) % len(POISONS)]):
+            at = n % 2, 2 * n % 4 + n // 2, row
+            hidden = np.zeros((2, 2, keys), bool)
+            hidden[at[0], at[1] // 2] = ~seen[at]
+            bad = [poisoned(a, hidden, poison) for a in (k, v)]
+            for after, before in zip(attend((q, *bad), options), expected, strict=True):
+                assert_same_bits(after[at], before[at])
 
 
-@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_attended_value(isa, option, poison, shape, rng):
+@pytest.mark.parametrize("shape, name", HIDING, ids=str)
+def test_hidden_in_the_bias(isa, shape, name, rng):
+    """Poison in the bias, where something else hides the place, changes no bit."""
+    q, k, v = operands(rng, 2, 2, *shape, d=5, dv=9)
+    options = OPTIONS[name](2, 2, *shape)
+    hidden = ~visible((2, 2, *shape), options)
+    more = rng.standard_normal(hidden.shape)
+
+    def with_bias(array):
+        own = options.get("bias")
+        return options | {"bias": array if own is None else biases.dense(array) + own}
+
+    for dtype in (np.float16, *FLOATS):
+        bias = more.astype(dtype)
+        expected = attend((q, k, v), with_bias(bias))
+        for poison in ("mixed", "nan", "inf"):
+            bad = poisoned(bias, hidden, poison)
+            assert_same_bits(attend((q, k, v), with_bias(bad)), expected)
+
+
+@pytest.mark.parametrize("shape, name", FEWER, ids=str)
+def test_attended_value(isa, shape, name, rng):
     """Exactly the rows that attend to it stop being finite, in exactly the poisoned channels;
     everything else keeps its bits."""
-    options = option(2, *shape)
+    options = OPTIONS[name](2, 4, *shape)
     q, k, v = operands(rng, 2, 4, *shape, d=5, dv=19, kv_heads=2)
     out, lse = pyattn.attention(q, k, v, return_lse=True, **options)
-    seen = np.broadcast_to(reference.visible((2, 4, *shape), **options), (2, 4, *shape))
+    seen = visible((2, 4, *shape), options)
     keys = shape[1]
-    for j in {0, 1, keys // 2, keys - 2, keys - 1}:
+    for j, poison in ((0, np.inf), (keys // 2, np.nan), (keys - 1, -np.inf), (keys - 2, np.nan)):
         bad = v.copy()
         bad[0, 1, j, [0, 7, 18]] = poison
         got, got_lse = pyattn.attention(q, k, bad, return_lse=True, **options)
@@ -93,32 +145,58 @@ def test_attended_value(isa, option, poison, shape, rng):
         assert_same_bits(got_lse, lse)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_attended_key(isa, option, shape, rng):
-    options = option(2, *shape)
+@pytest.mark.parametrize("shape, name", FEWER, ids=str)
+def test_attended_key(isa, shape, name, rng):
+    options = OPTIONS[name](2, 4, *shape)
     q, k, v = operands(rng, 2, 4, *shape, d=5, dv=3, kv_heads=2)
-    out, lse = pyattn.attention(q, k, v, return_lse=True, **options)
-    seen = np.broadcast_to(reference.visible((2, 4, *shape), **options), (2, 4, *shape))
+    out, lse, weights, *strongest = attend((q, k, v), options)
+    seen = visible((2, 4, *shape), options)
     keys = shape[1]
-    for j in {0, 1, keys // 2, keys - 2, keys - 1}:
+    for j in {0, keys // 2, keys - 1}:
         bad = k.copy()
         bad[0, 1, j, 2] = np.nan
-        got, got_lse = pyattn.attention(q, bad, v, return_lse=True, **options)
+        got, got_lse, got_weights, *got_strongest = attend((q, bad, v), options)
         hit = np.zeros(lse.shape, bool)
         hit[0, 2:] = seen[0, 2:, :, j]
         assert np.array_equal(np.isnan(got_lse), hit)
         assert np.array_equal(np.isnan(got), np.repeat(hit[..., None], 3, axis=-1))
-        assert_same_bits(got[~hit], out[~hit])
-        assert_same_bits(got_lse[~hit], lse[~hit])
+        assert np.isnan(got_weights[hit]).all()
+        for after, before in (
+            *((got, out), (got_lse, lse), (got_weights, weights)),
+            *zip(got_strongest, strongest, strict=True),
+        ):
+            assert_same_bits(after[~hit], before[~hit])
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_query_row(isa, option, shape, rng):
+@pytest.mark.parametrize("shape, name", FEWER, ids=str)
+def test_attended_bias(isa, shape, name, rng):
+    """A NaN in one place of the bias is one row of NaN, if that row may see that key."""
+    options = OPTIONS[name](2, 2, *shape)
+    arrays = operands(rng, 2, 2, *shape, d=5, dv=3)
+    seen = visible((2, 2, *shape), options)
+    bias = rng.standard_normal(seen.shape).astype(np.float32)
+    own = options.get("bias", biases.dense(np.zeros(shape, np.float32)))
+    expected = attend(arrays, options | {"bias": biases.dense(bias) + own})
+    for at in ((0, 0, 0, 0), (1, 1, shape[0] - 1, shape[1] - 1), (0, 1, shape[0] // 2, 3)):
+        for poison in (np.nan, np.inf):
+            bad = bias.copy()
+            bad[at] = poison
+            got = attend(arrays, options | {"bias": biases.dense(bad) + own})
+            hit = np.zeros(seen.shape[:-1], bool)
+            hit[at[:-1]] = seen[at]
+            assert np.array_equal(np.isnan(got[0]).all(axis=-1), hit)
+            assert np.array_equal(np.isnan(got[1]), hit)
+            for after, before in zip(got, expected, strict=True):
+                assert_same_bits(after[~hit], before[~hit])
+
+
+@pytest.mark.parametrize("shape, name", FEWER, ids=str)
+def test_query_row(isa, shape, name, rng):
     """A NaN query poisons its own row and no other; if it sees nothing, not even that."""
-    options = option(2, *shape)
+    options = OPTIONS[name](2, 4, *shape)
     q, k, v = operands(rng, 2, 4, *shape, d=5, dv=3, kv_heads=2)
     out, lse = pyattn.attention(q, k, v, return_lse=True, **options)
-    some = np.broadcast_to(reference.visible((2, 4, *shape), **options), (2, 4, *shape)).any(-1)
+    some = visible((2, 4, *shape), options).any(-1)
     for i in {0, shape[0] // 2, shape[0] - 1}:
         bad = q.copy()
         bad[1, 3, i, 0] = np.nan
@@ -158,3 +236,219 @@ def test_denormals_count(isa):
             atol=2,
         )
         assert (out > 0).all()
+
+
+# --- any call
+
+
+def poison_one_case(rng):
+    """A random call; poison where no row may see it, and where one row may not."""
+    choose = chooser(rng)
+    leading = choose([(), (1,), (2,), (2, 2)])
+    kv_heads, group = choose([(1, 1), (2, 1), (1, 3), (2, 2)])
+    queries, keys = choose(EDGES), choose([*EDGES, 513, 600])
+    if choose([False, True]):
+        queries = keys = min(queries, keys)
+    heads, d, dv, dtype = kv_heads * group, choose([1, 4, 17]), choose([1, 3, 16]), choose(FLOATS)
+    options = draw_options(choose, rng, leading, heads, queries, keys)
+    q, k, v = (
+        rng.standard_normal((*leading, *shape)).astype(dtype)
+        for shape in ((heads, queries, d), (kv_heads, keys, d), (kv_heads, keys, dv))
+    )
+    scores = (*leading, heads, queries, keys)
+    seen = visible(scores, options)
+    of_group = seen.reshape(*leading, kv_heads, group * queries, keys)
+    expected = attend((q, k, v), options)
+
+    poison = choose(["mixed", *POISONS])
+    bad = [poisoned(a, ~of_group.any(axis=-2), poison) for a in (k, v)]
+    assert_same_bits(attend((q, *bad), options), expected)
+
+    at = tuple(int(rng.integers(n)) for n in scores[:-1])
+    hidden = np.zeros((*leading, kv_heads, keys), bool)
+    hidden[(*at[:-2], at[-2] // group)] = ~seen[at]
+    bad = [poisoned(a, hidden, poison) for a in (k, v)]
+    for after, before in zip(attend((q, *bad), options), expected, strict=True):
+        assert_same_bits(after[at], before[at])
+    return int((~seen).any())
+
+
+def poison_cases(isa, count, seed):
+    hiding = 0
+    for i in range(count):
+        try:
+            hiding += poison_one_case(np.random.default_rng([seed, i]))
+        except AssertionError as e:
+            raise AssertionError(f"case {[seed, i]}: {e}") from e
+    print(f"\n{isa}: {count} cases, {hiding} of them hide something")
+    assert hiding > count / 2
+
+
+def test_random_cases(isa):
+    poison_cases(isa, 300, seed=1)
+
+
+@pytest.mark.stress
+def test_many_random_cases(isa):
+    poison_cases(isa, 20_000, seed=2)
+
+
+# --- what is finite hides nothing
+
+
+def of_lowest(shape, form):
+    """Biases that are very small, but not -inf."""
+    lowest = np.finfo(np.float32).min
+    return {
+        "float32 lowest": lambda: np.full(shape, lowest, np.float32),
+        "float32 -1e38": lambda: np.full(shape[-1:], -1e38, np.float32),
+        "float64 lowest of float32": lambda: np.full(shape, float(lowest)),
+        "float64 -1e300": lambda: np.full(shape, -1e300),
+        "float64 lowest": lambda: np.full(shape, np.finfo(np.float64).min),
+        "float16 lowest": lambda: np.full(shape, np.finfo(np.float16).min, np.float16),
+    }[form]()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "float32 lowest",
+        "float32 -1e38",
+        "float64 lowest of float32",
+        "float64 -1e300",
+        "float64 lowest",
+        "float16 lowest",
+    ],
+)
+def test_finite_numbers_hide_nothing(isa, form, rng):
+    """A row with all keys at the lowest number is a plain softmax of what is left of the scores:
+    here of no difference at all, since scores vanish beside such a number."""
+    for keys in (1, 5, 70, 600):
+        q, k, v = operands(rng, 1, 2, 3, keys)
+        bias = of_lowest((3, keys), form)
+        out, lse = pyattn.attention(q, k, v, bias=bias, return_lse=True)
+        assert np.isfinite(lse).all()
+        if "16" in form:
+            expected = reference.attention(q, k, v)
+            np.testing.assert_allclose(out, expected, rtol=0.1, atol=0.02)
+        else:
+            mean = np.broadcast_to(v.mean(axis=-2, keepdims=True), out.shape)
+            np.testing.assert_allclose(out, mean, rtol=1e-5, atol=1e-6)
+        # With another mask that hides some: these, and only these, are hidden.
+        seen = np.arange(keys) % 3 != 1
+        weights = pyattn.attention_weights(q, k, bias=bias, mask=seen)
+        assert np.array_equal(weights > 0, np.broadcast_to(seen, weights.shape))
+        # One key at a common number takes all.
+        one = np.array(np.broadcast_to(bias, (3, keys)))
+        one[:, keys // 2] = 0
+        weights = pyattn.attention_weights(q, k, bias=one)
+        assert (weights[..., keys // 2] == 1).all()
+
+
+def test_finite_numbers_in_float64(isa, rng):
+    q, k, v = operands(rng, 1, 2, 3, 70, dtype=np.float64)
+    for lowest in (-1e300, np.finfo(np.float64).min):
+        out, lse = pyattn.attention(q, k, v, bias=np.full(70, lowest), return_lse=True)
+        assert np.isfinite(lse).all()
+        np.testing.assert_allclose(out, np.repeat(v.mean(-2, keepdims=True), 3, -2), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "bias",
+    [
+        lambda lowest: biases.dense(lowest) + lowest,
+        lambda lowest: biases.dense(lowest) + lowest + lowest,
+        lambda lowest: biases.dense(lowest) + biases.alibi([1e30, 1e30]),
+        lambda lowest: biases.alibi([1e30, 1e30]) + lowest,
+        lambda lowest: biases.alibi([1e30, 1e30]) + biases.alibi([1e30, 1e30]),
+    ],
+)
+def test_sums_of_finite_numbers_hide_nothing(isa, bias, rng):
+    """Two masks of another library, the lowest number where hidden, one added to the other."""
+    q, k, v = operands(rng, 1, 2, 3, 70)
+    lowest = np.full((3, 70), np.finfo(np.float32).min, np.float32)
+    out, lse = pyattn.attention(q, k, v, bias=bias(lowest), return_lse=True, query_start=10**9)
+    assert not np.isneginf(lse).any()
+    assert not (out == 0).any()
+
+
+# --- scores that overflow
+
+
+def right_or_nan(out, expected):
+    """Rows are NaN or right."""
+    bad = np.isnan(out)
+    near = np.abs(out - expected) <= 1e-4 + 1e-4 * np.abs(expected)
+    return (bad | near).all()
+
+
+@pytest.mark.parametrize("shape, name", FEWER, ids=str)
+def test_overflowing_scores(isa, shape, name, rng):
+    """Scores beyond the range of float32: NaN or the right finite answer, never a silent 0."""
+    options = OPTIONS[name](2, 2, *shape)
+    some = visible((2, 2, *shape), options).any(axis=-1)
+    for d in (1, 3):
+        q, k, v = operands(rng, 2, 2, *shape, d=d, dv=4)
+        q, k = q * np.float32(1e20), k * np.float32(1e20)
+        k[..., ::3, :] *= np.float32(1e-25)  # and some that do not
+        v += 10
+        out, lse = pyattn.attention(q, k, v, return_lse=True, **options)
+        weights = pyattn.attention_weights(q, k, **options)
+        expected, expected_lse = reference.attention(q, k, v, return_lse=True, **options)
+        assert not out[~some].any()
+        assert np.array_equal(np.isneginf(lse) & ~some, np.isneginf(expected_lse))
+        if d == 1:
+            assert right_or_nan(out, expected)
+            assert right_or_nan(weights, reference.attention_weights(q, k, **options))
+        elif "sinks" not in options:
+            # A sum of several products may overflow on its way to a score that is none too large;
+            # some key has the weight in any case.
+            assert not (np.abs(out[some]).max(axis=-1) < 1).any()
+        if d == 1 and "softcap" in options:
+            assert np.isfinite(out).all()
+
+
+@pytest.mark.xfail(reason="the sum is -inf on its way, and 0 is larger", strict=False)
+def test_score_that_overflows_on_its_way(isa):
+    """The right answer or NaN: docs/numerics.md."""
+    q = np.array([[1e20, 1e20]], np.float32)
+    k = np.array([[0, 0], [-1e20, 2e20]], np.float32)
+    out = pyattn.attention(q, k, np.array([[1], [2]], np.float32))
+    assert np.isnan(out[0, 0]) or out[0, 0] == 2
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_all_scores_overflow(isa, sign, rng):
+    """Ties at infinity are NaN, in all that is returned."""
+    q, k, v = (np.abs(x) + 1 for x in operands(rng, 1, 2, 3, 70))
+    q, k = q * np.float32(1e20), k * np.float32(sign * 1e20)
+    for options in (
+        {},
+        {"mask": np.arange(70) % 2 == 0},
+        {"mask": masks.blocks(np.tri(1, 2, 1, dtype=bool), (3, 64), 3, 70)},
+        {"bias": np.ones((3, 70))},
+        {"window": (30, 2)},
+    ):
+        out = pyattn.attention(q, k, v, **options)
+        weights = pyattn.attention_weights(q, k, **options)
+        seen = visible((1, 2, 3, 70), options)
+        assert np.isnan(out).all()
+        assert np.isnan(weights).all()
+        # Capped, they are all the same.
+        out = pyattn.attention(q, k, v, softcap=5, **options)
+        assert np.isfinite(out).all()
+        share = np.where(seen, 1 / seen.sum(axis=-1, keepdims=True), 0)
+        capped = pyattn.attention_weights(q, k, softcap=5, **options)
+        if "bias" not in options:
+            np.testing.assert_allclose(capped, share, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "sign", [1, pytest.param(-1, marks=pytest.mark.xfail(reason="-inf is not kept", strict=True))]
+)
+def test_strongest_of_overflowing_scores(isa, sign, rng):
+    """No silent 0 there either."""
+    q, k, _ = (np.abs(x) + 1 for x in operands(rng, 1, 2, 3, 70))
+    q, k = q * np.float32(1e20), k * np.float32(sign * 1e20)
+    _, weights = pyattn.attention_topk(q, k, 4)
+    assert np.isnan(weights).all()

@@ -8,32 +8,66 @@ import pytest
 from scipy.special import logsumexp, softmax
 
 import pyattn
-from pyattn import reference
+from pyattn import biases, masks, reference
 
 
-def by_loops(query, key, value, *, causal=False, query_start=None, key_lengths=None, scale=None):
+def by_loops(
+    query,
+    key,
+    value,
+    *,
+    mask=True,
+    bias=0.0,
+    causal=False,
+    window=(None, None),
+    query_start=None,
+    key_lengths=None,
+    scale=None,
+    softcap=None,
+    sinks=None,
+):
     """Four axes, heads first: (out, lse, weights), one row after the other."""
     batch, heads, queries, d = query.shape
     kv_heads, keys = key.shape[1:3]
+    shape = (*query.shape[:3], keys)
+    mask, bias = np.broadcast_to(mask, shape), np.broadcast_to(bias, shape)
     out = np.zeros((*query.shape[:3], value.shape[-1]))
-    lse, weights = np.full(query.shape[:3], -np.inf), np.zeros((*query.shape[:3], keys))
+    lse, weights = np.full(query.shape[:3], -np.inf), np.zeros(shape)
     for b in range(batch):
         start = keys - queries if query_start is None else np.broadcast_to(query_start, batch)[b]
         length = keys if key_lengths is None else np.broadcast_to(key_lengths, batch)[b]
+
+        def sees(at, j, start=start):
+            left, right = window
+            distance = j - (at[2] + start)
+            near = (left is None or -left <= distance) and (right is None or distance <= right)
+            past = not causal or distance <= 0
+            return near and past and mask[(*at, j)] and bias[(*at, j)] != -np.inf
+
         for h in range(heads):
             g = h // (heads // kv_heads)
             for i in range(queries):
-                seen = [j for j in range(length) if not causal or j <= i + start]
+                at = b, h, i
+                seen = [j for j in range(length) if sees(at, j)]
+                sink = [] if sinks is None else [sinks[h]]
                 if not seen:
+                    lse[at] = sink[0] if sink else -np.inf
                     continue
-                scores = np.array([sum(query[b, h, i] * key[b, g, j]) for j in seen])
+                scores = np.array([sum(query[at] * key[b, g, j]) for j in seen])
                 scores = scores * (d**-0.5 if scale is None else scale)
-                weights[b, h, i, seen] = softmax(scores)
-                lse[b, h, i] = logsumexp(scores)
+                if softcap is not None:
+                    scores = softcap * np.tanh(scores / softcap)
+                scores = scores + bias[at][seen]
+                lse[at] = logsumexp(np.concatenate([scores, sink]))
+                weights[(*at, seen)] = softmax(np.concatenate([scores, sink]))[: len(seen)]
                 for j in seen:
-                    out[b, h, i] += weights[b, h, i, j] * value[b, g, j]
+                    out[at] += weights[(*at, j)] * value[b, g, j]
     return out, lse, weights
 
+
+RNG = np.random.default_rng(1)
+SEEN = RNG.random((2, 4, 1, 6)) < 0.6
+BIAS = np.where(RNG.random((4, 1, 6)) < 0.7, RNG.standard_normal((4, 1, 6)), -np.inf)
 
 OPTIONS = [
     {},
@@ -45,10 +79,30 @@ OPTIONS = [
     {"key_lengths": [0, 5]},
     {"key_lengths": 3},
     {"causal": True, "key_lengths": [4, 6], "query_start": [1, -1]},
+    {"window": (1, 0)},
+    {"window": (None, 1), "query_start": [0, 3]},
+    {"window": (2, None), "causal": True},
+    {"mask": np.array([True, False, True, True, False, False])},
+    {"mask": SEEN},
+    {"bias": BIAS},
+    {"bias": BIAS.astype(np.float16), "mask": SEEN[0]},
+    {"softcap": 0.7},
+    {"sinks": np.array([0.5, -np.inf, 3, -2])},
+    {
+        "mask": SEEN,
+        "bias": BIAS[:, 0, :][:, None],
+        "causal": True,
+        "window": (4, 4),
+        "query_start": [-1, 2],
+        "key_lengths": [6, 4],
+        "scale": -1.5,
+        "softcap": 2,
+        "sinks": np.array([0.5, -np.inf, 3, -2]),
+    },
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: ", ".join(options))
 @pytest.mark.parametrize("queries", [1, 4, 9])
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 def test_against_loops(options, queries, kv_heads, rng):
@@ -61,6 +115,14 @@ def test_against_loops(options, queries, kv_heads, rng):
     np.testing.assert_allclose(got[0], out, **close)
     np.testing.assert_allclose(got[1], lse, **close)
     np.testing.assert_allclose(reference.attention_weights(q, k, **options), weights, **close)
+    # The strongest: all of them are all weights, in another order.
+    indices, strongest = reference.attention_topk(q, k, 6, **options)
+    order = np.argsort(-weights, axis=-1, kind="stable")
+    np.testing.assert_allclose(strongest, np.take_along_axis(weights, order, -1), **close)
+    assert np.array_equal(indices[strongest > 0], order[strongest > 0])
+    assert ((indices >= 0) == (strongest > 0)).all()
+    some = reference.attention_topk(q, k, 2, **options)
+    assert np.array_equal(some[0], indices[..., :2]) and np.array_equal(some[1], strongest[..., :2])
     # The other layout, and no batch.
     swapped = [x.swapaxes(1, 2) for x in (q, k, v)]
     other = reference.attention(*swapped, layout="blhd", **options)
@@ -71,6 +133,49 @@ def test_against_loops(options, queries, kv_heads, rng):
         flat = reference.attention(q[0, 0], k[0, 0], v[0, 0], return_lse=True, **options)
         np.testing.assert_allclose(flat[0], out[0, 0], **close)
         np.testing.assert_allclose(flat[1], lse[0, 0], **close)
+
+
+def test_structured_masks_and_biases(rng):
+    """They are their arrays; and the distance of ALiBi is that of the call."""
+    q, k, v = (rng.standard_normal((2, 4, n, 5)) for n in (3, 6, 6))
+    mask = masks.prefix_lm([1, 4], 3, 6) | masks.dilated(3, 6, dilation=2)
+    slopes = np.array([0.5, 0, -0.2, 3])
+    table = rng.standard_normal((4, 8))
+    for start in (None, [-2, 4]):
+        at = np.resize([3, 3] if start is None else start, 2)[:, None, None, None]
+        distance = np.abs(np.arange(6) - np.arange(3)[:, None] - at)
+        near = [[[row[j - i + 2] for j in range(6)] for i in range(3)] for row in table]
+        dense = near - slopes[:, None, None] * distance
+        got = reference.attention(
+            *(q, k, v),
+            mask=mask,
+            bias=biases.alibi(slopes) + biases.relative(table, 3, 6),
+            query_start=start,
+            return_lse=True,
+        )
+        expected = by_loops(q, k, v, mask=np.asarray(mask), bias=dense)
+        np.testing.assert_allclose(got[0], expected[0], rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(got[1], expected[1], rtol=1e-12)
+
+
+def test_packed_sequences(rng):
+    lengths, key_lengths = [3, 0, 5, 2], [4, 2, 0, 2]
+    starts, key_starts = (np.cumsum([0, *n]) for n in (lengths, key_lengths))
+    q = rng.standard_normal((10, 4, 5))
+    k, v = rng.standard_normal((8, 2, 5)), rng.standard_normal((8, 2, 3))
+    slopes = rng.uniform(0, 1, (4, 4))
+    options = {"causal": True, "window": (2, None), "softcap": 2, "sinks": np.arange(4.0)}
+    out, lse = reference.attention_varlen(
+        q, k, v, starts, key_starts, bias=biases.alibi(slopes), return_lse=True, **options
+    )
+    for n, (count, keys) in enumerate(zip(lengths, key_lengths, strict=True)):
+        rows, cols = slice(starts[n], starts[n + 1]), slice(key_starts[n], key_starts[n + 1])
+        one = [x.swapaxes(0, 1)[None] for x in (q[rows], k[cols], v[cols])]
+        distance = np.abs(np.arange(keys) - np.arange(count)[:, None] - (keys - count))
+        bias = -slopes[n][:, None, None] * distance
+        expected = by_loops(*one, bias=bias, **options)
+        np.testing.assert_allclose(out[rows], expected[0][0].swapaxes(0, 1), rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(lse[:, rows], expected[1][0], rtol=1e-12)
 
 
 @pytest.mark.parametrize("wide, digits", [(np.float64, 14), (np.longdouble, 17)])

@@ -106,6 +106,7 @@ def as_bias(function: str, value: Any, name: str = "bias") -> Bias:
 
 def dense_bias(function: str, name: str, value: Any) -> Bias:
     array = _check_terms.bias_array(function, name, value)
+    _check_terms.not_too_many_axes(function, name, array.ndim)
     return Primitive("dense", array.shape, array.dtype, Table.dense(array))
 
 
@@ -119,6 +120,7 @@ def bias_terms(
     list of (kind, -1, array)
         The terms of pyattn/_pieces.py. All are added. Nothing is copied.
     """
+    _check_terms.not_too_many_axes(function, "query", len(scores))
     _check_terms.broadcasts(function, "bias", bias.shape, scores)
     for part in bias.parts():
         if isinstance(part.piece, Slopes):  # a distance is not that of another query

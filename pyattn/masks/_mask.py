@@ -174,6 +174,7 @@ def as_mask(function: str, value: Any, name: str = "mask") -> Mask:
 
 def dense_mask(function: str, name: str, value: Any) -> Mask:
     array = _check_terms.mask_array(function, name, value)
+    _check_terms.not_too_many_axes(function, name, array.ndim)
     return Primitive("dense", array.shape, (Table.dense(array),))
 
 
@@ -188,5 +189,6 @@ def mask_terms(
         The terms of pyattn/_pieces.py. A key is seen if all of clause -1 allow it, and, if there
         are other clauses, all of one of these: 0, 1, ... Nothing is copied but the ids of "match".
     """
+    _check_terms.not_too_many_axes(function, "query", len(scores))
     _check_terms.broadcasts(function, "mask", mask.shape, scores)
     return mask.terms(scores)
