@@ -3,8 +3,9 @@
  *               keys ->
  *             +-----+-----+-----+-----+      a square: PA_KEY_BLOCK keys x one panel of queries.
  *   queries   |  A  |  B  | hid | hid |      A  all of it visible: scores, softmax, values.
- *      |      +-----+-----+-----+-----+      B  some of it visible: the same, with a tile added to the scores.
- *      v      |  A  |  A  |  B  | hid |         Its keys past the last visible one are not read.
+ *      |      +-----+-----+-----+-----+      B  some of it visible: the same, with a tile added to
+ * the scores. v      |  A  |  A  |  B  | hid |         Its keys past the last visible one are not
+ * read.
  *             +-----+-----+-----+-----+      hid  none of it visible: never touched.
  *
  * Phases of a unit (plan.h has the words): pack the queries; per chunk of keys, per block of keys,

@@ -103,7 +103,8 @@ pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kerne
     p.order_bytes = pa_scratch_round((size_t)(2 * batch + 1) * sizeof(int64_t));
   const double queries = (double)(call->query_offsets ? 1 : batch) * (double)call->queries;
   p.work = 2.0 * (double)call->heads * queries *
-           (double)min64(call->keys, (p.chunks - p.first_chunk) * PA_KEY_CHUNK) * (double)(p.d + p.dv + 16);
+           (double)min64(call->keys, (p.chunks - p.first_chunk) * PA_KEY_CHUNK) *
+           (double)(p.d + p.dv + 16);
   const double rows =
       queries * (double)call->heads + (double)(batch * call->kv_heads) * (double)call->keys;
   p.look_ahead = !call->weights.data && rows * (double)(p.d + p.dv) * (double)real > CACHED_BYTES;

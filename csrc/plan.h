@@ -38,7 +38,7 @@ typedef struct pa_plan {
   int64_t group;        /* heads per key head */
   int64_t unit_panels;  /* panels per unit, at most PA_UNIT_PANELS */
   int64_t units;        /* in all */
-  int64_t first_chunk; /* of those that any query sees */
+  int64_t first_chunk;  /* of those that any query sees */
   int64_t chunks;       /* per key head: as far as any query sees */
   int64_t wave;         /* chunks per wave; 0: a unit is one task, chunk after chunk */
   int lanes, max_width; /* of a vector, in vectors of a panel */

@@ -443,9 +443,7 @@ def test_all_scores_overflow(isa, sign, rng):
             np.testing.assert_allclose(capped, share, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "sign", [1, pytest.param(-1, marks=pytest.mark.xfail(reason="-inf is not kept", strict=True))]
-)
+@pytest.mark.parametrize("sign", [1, -1])
 def test_strongest_of_overflowing_scores(isa, sign, rng):
     """No silent 0 there either."""
     q, k, _ = (np.abs(x) + 1 for x in operands(rng, 1, 2, 3, 70))

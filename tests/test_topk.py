@@ -172,7 +172,6 @@ def test_nan_elsewhere_is_not_seen(isa, rng):
     assert_same_bits(weights[:, 0], expected[1][:, 0])
 
 
-@pytest.mark.xfail(reason="a NaN score is not kept, and where nothing is kept is a 0", strict=True)
 @pytest.mark.parametrize("k", [1, 69, 70])
 def test_nan_is_all_of_the_row(isa, k, rng):
     """Also where the NaN would stand, and where all scores are NaN."""

@@ -108,8 +108,9 @@ typedef struct pa_kernels {
   /* Hides the keys of another id than the lane's own. */
   void (*match)(void *tile, int keys, int width, const int32_t *own, const int32_t *ids);
 
-  /* Adds -slope[lane] * |distance[lane] + first + key|, never -inf. `distance` is rounded to `real`,
-   * so it must not depend on which keys of a block are looked at: `first` is the number of the first. */
+  /* Adds -slope[lane] * |distance[lane] + first + key|, never -inf. `distance` is rounded to
+   * `real`, so it must not depend on which keys of a block are looked at: `first` is the number of
+   * the first. */
   void (*slopes)(void *tile, int keys, int width, const double *slope, const double *distance,
                  int first);
 
