@@ -59,7 +59,8 @@ def not_too_many_axes(function: str, name: str, axes: int) -> None:
     """NumPy's arrays have at most 64 axes; a table has three more than its array."""
     if axes > MOST_AXES:
         raise ValueError(
-            f"{function}: {name} with {axes} axes does not broadcast: at most {MOST_AXES} are possible"
+            f"{function}: {name} with {axes} axes does not broadcast: "
+            f"at most {MOST_AXES} are possible"
         )
 
 
