@@ -348,6 +348,20 @@ def test_some_rows_with_options(isa, rng):
         assert_same_bits(attend((q[:, :, a:b], k, v), own), (out[:, :, a:b], lse[:, :, a:b]))
 
 
+@pytest.mark.parametrize("start", [0, 2**24 + 1, 2**25 + 3, -(2**25) - 1, 2**40 + 1])
+def test_alibi_far_from_the_keys(isa, start, rng):
+    """Distances that float32 cannot hold are rounded alike, whatever else is computed with them."""
+    q, k, v = operands(rng, 1, 2, 40, 300, d=8)
+    ids = np.arange(300) >= 100  # every other row sees none of the first 100 keys
+    rows = np.arange(40) % 2
+    options = {"bias": biases.alibi([1e-6, 3e-5]), "query_start": start}
+    out, lse = attend((q, k, v), options | {"mask": masks.segments(rows, ids.astype(int))})
+    for i in (0, 1, 7, 39):
+        own = {"mask": masks.segments(rows[i : i + 1], ids.astype(int)), "query_start": start + i}
+        got = attend((q[:, :, i : i + 1], k, v), options | own)
+        assert_same_bits(got, (out[:, :, i : i + 1], lse[:, :, i : i + 1]))
+
+
 @pytest.mark.parametrize("keys", [1, 63, 64, 65, 512, 513, 1000, 1024, 1025])
 def test_padding_changes_nothing_with_options(isa, keys, rng):
     q, k, v = operands(rng, 1, 2, 30, keys + 600, d=8)

@@ -115,12 +115,11 @@ def test_hidden_in_the_bias(isa, shape, name, rng):
         own = options.get("bias")
         return options | {"bias": array if own is None else biases.dense(array) + own}
 
-    for dtype in (np.float16, *FLOATS):
+    for dtype, poison in (np.float16, "mixed"), (np.float32, "mixed"), (np.float64, "nan"):
         bias = more.astype(dtype)
         expected = attend((q, k, v), with_bias(bias))
-        for poison in ("mixed", "nan", "inf"):
-            bad = poisoned(bias, hidden, poison)
-            assert_same_bits(attend((q, k, v), with_bias(bad)), expected)
+        bad = poisoned(bias, hidden, poison)
+        assert_same_bits(attend((q, k, v), with_bias(bad)), expected)
 
 
 @pytest.mark.parametrize("shape, name", FEWER, ids=str)

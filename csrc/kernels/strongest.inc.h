@@ -42,7 +42,8 @@ static void weigh_kernel(const pa_strongest *best, const pa_state *state, const 
     const vf rest = vf_set1(((const real *)factor)[lanes + row]);
     for (int64_t i = 0; i < best->k; ++i) {
       const vf weight = times_factor(vf_exp2(vf_set1(kept[i]) - top), whole, rest);
-      kept[i] = at[i] < 0 ? whole[0] * 0 : weight[0]; /* NaN in all of a row that attends to one */
+      kept[i] =
+          at[i] < 0 ? whole[0] * 0 + 0 : weight[0]; /* NaN in all of a row that attends to one */
     }
   }
 }
