@@ -10,7 +10,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 DRIVERS := $(wildcard csrc/*.c)
 HEADERS := $(wildcard csrc/*.h csrc/kernels/*)
 TESTS := test_kernels test_terms test_attention test_parallel
-AVX2 := -mavx2 -mfma
+AVX2 := -mavx2 -mfma -mf16c
 AVX512 := -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma -mprefer-vector-width=512
 
 .PHONY: help build test stress check-c check-threads check-emulated check-asm bench lint clean

@@ -29,7 +29,7 @@ CFLAGS = [
 ISA_FLAGS = {
     "x86_64": {
         "generic": [],
-        "avx2": ["-mavx2", "-mfma"],
+        "avx2": ["-mavx2", "-mfma", "-mf16c"],
         "avx512": [
             "-mavx512f",
             "-mavx512vl",

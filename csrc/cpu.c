@@ -8,7 +8,8 @@ int pa_cpu_has_avx512(void) { return 1; }
 /* The compiler's run time reads cpuid, and xgetbv for what the operating system saves. */
 int pa_cpu_has_avx2(void) {
   __builtin_cpu_init();
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("f16c");
 }
 
 int pa_cpu_has_avx512(void) {

@@ -8,13 +8,27 @@ pa_sequence pa_sequence_of(const pa_attention_call *call, int64_t b) {
   return (pa_sequence){q[0], q[1] - q[0], k[0], k[1] - k[0]};
 }
 
-int64_t pa_batch_offset(const pa_attention_call *call, const int64_t *strides, int64_t b) {
+int64_t pa_extents_product(int axes, const int64_t *extents) {
+  int64_t product = 1;
+  for (int axis = 0; axis < axes; ++axis) product *= extents[axis];
+  return product;
+}
+
+int64_t pa_extents_offset(int axes, const int64_t *extents, const int64_t *strides, int64_t index) {
   int64_t offset = 0;
-  for (int axis = call->batch_axes - 1; axis >= 0; --axis) {
-    offset += b % call->batch[axis] * strides[axis];
-    b /= call->batch[axis];
+  for (int axis = axes - 1; axis >= 0; --axis) {
+    offset += index % extents[axis] * strides[axis];
+    index /= extents[axis];
   }
   return offset;
+}
+
+int64_t pa_batch(const pa_attention_call *call) {
+  return pa_extents_product(call->batch_axes, call->batch);
+}
+
+int64_t pa_batch_offset(const pa_attention_call *call, const int64_t *strides, int64_t b) {
+  return pa_extents_offset(call->batch_axes, call->batch, strides, b);
 }
 
 pa_span pa_term_span(const pa_attention_call *call, const pa_term *term, int64_t b, int64_t head,
@@ -80,12 +94,6 @@ void pa_visible_range(const pa_attention_call *call, int64_t b, const pa_place *
     any->first = min64(any->first, spans[row].first);
     any->last = max64(any->last, spans[row].last);
   }
-}
-
-int64_t pa_batch(const pa_attention_call *call) {
-  int64_t n = 1;
-  for (int axis = 0; axis < call->batch_axes; ++axis) n *= call->batch[axis];
-  return n;
 }
 
 pa_span pa_visible_hull(const pa_attention_call *call) {

@@ -27,6 +27,10 @@ typedef struct pa_place {
 
 pa_place pa_place_of(const pa_attention_call *call, int64_t b);
 
+/* Of leading axes in C order: how many elements, and the bytes to number `index` of them. */
+int64_t pa_extents_product(int axes, const int64_t *extents);
+int64_t pa_extents_offset(int axes, const int64_t *extents, const int64_t *strides, int64_t index);
+
 /* The bytes from the start of a strided array to batch element `b`. */
 int64_t pa_batch_offset(const pa_attention_call *call, const int64_t *strides, int64_t b);
 

@@ -10,6 +10,7 @@ typedef struct probe {
   const pa_kernels *kernels;
   int64_t rounds;
   const char *data;
+  char *to;
   size_t piece;
   double *results;
 } probe;
@@ -24,6 +25,14 @@ static void read_task(void *data, int64_t task, int64_t next, int worker) {
   (void)next, (void)worker;
   probe *p = data;
   p->results[task] = p->kernels->read(p->data + (size_t)task * p->piece, p->piece);
+}
+
+static void copy_task(void *data, int64_t task, int64_t next, int worker) {
+  (void)next, (void)worker;
+  probe *p = data;
+  const size_t at = (size_t)task * p->piece;
+  p->kernels->copy(p->to + at, p->data + at, p->piece);
+  p->results[task] = 0;
 }
 
 static double run(probe *p, pa_team *team, int64_t tasks, pa_task task) {
@@ -53,4 +62,13 @@ double pa_probe_read(const char *data, size_t bytes) {
   const int64_t pieces = PIECES * (int64_t)team.workers;
   p.piece = bytes / (size_t)pieces;
   return run(&p, &team, pieces, read_task);
+}
+
+int pa_probe_copy(char *to, const char *from, size_t bytes) {
+  probe p = {.kernels = pa_dispatch(PA_FLOAT64), .data = from, .to = to};
+  pa_team team;
+  pa_team_begin(&team, pa_threads_get(), MUCH_WORK, NULL);
+  const int64_t pieces = PIECES * (int64_t)team.workers;
+  p.piece = bytes / (size_t)pieces;
+  return run(&p, &team, pieces, copy_task) < 0 ? -1 : 0;
 }

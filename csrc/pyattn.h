@@ -109,6 +109,31 @@ typedef struct pa_attention_call {
 
 pa_status pa_attention(pa_attention_call *call);
 
+/* Positions, applied to rows x (..., heads, rows, cols). Row l of batch element b goes with row
+ * index[b, l] of a table, in all heads. `out` is x itself (same data and strides) or apart from it.
+ *
+ * pa_rope turns the pairs of each row: (a, b) becomes (a cos - b sin, a sin + b cos). Pair i <
+ * pairs is columns (i, pairs + i), or interleaved (2i, 2i + 1); columns from 2 * pairs on stay as
+ * they are. A row of the table is `pairs` cosines, then `pairs` sines, contiguous doubles.
+ *
+ * pa_add_positions adds the row of the table, `cols` numbers of the type of x. */
+typedef struct pa_positions_call {
+  pa_element element; /* of x and out; not PA_ELEMENT_BOOL */
+  int batch_axes;
+  int64_t batch[PA_MAX_BATCH_AXES];
+  int64_t heads, rows, cols;
+  pa_view x, out;
+  pa_view index; /* int64 (..., rows): `batch` and `row` count */
+  const char *table;
+  int64_t table_row, table_col; /* strides in bytes; pa_rope does not look at table_col */
+  int64_t pairs;                /* pa_rope only, 2 * pairs <= cols */
+  int interleaved;
+  pa_poll poll; /* or NULL: x in place is then never left turned in part */
+} pa_positions_call;
+
+pa_status pa_rope(const pa_positions_call *call); /* no scratch memory: PA_OK or PA_INTERRUPTED */
+pa_status pa_add_positions(const pa_positions_call *call);
+
 /* Instruction sets this machine can run, best first: names by index, NULL past the last. */
 const char *pa_isa_runnable(int index);
 const char *pa_isa_name(void);
@@ -122,5 +147,8 @@ int pa_threads_get(void); /* what the next call may use */
  * of the doubles in `bytes` bytes of memory, split over the threads. */
 double pa_probe_fma(pa_type type, int64_t rounds);
 double pa_probe_read(const char *data, size_t bytes);
+
+/* Copies, past the caches, split over the threads. 0, or -1: no memory. */
+int pa_probe_copy(char *to, const char *from, size_t bytes);
 
 #endif

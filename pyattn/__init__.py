@@ -6,7 +6,7 @@
 (2, 4, 10, 16)
 """
 
-from pyattn import biases, masks, reference
+from pyattn import biases, masks, positional, reference
 from pyattn.attention import (
     attention,
     attention_topk,
@@ -28,6 +28,7 @@ __all__ = [
     "get_num_threads",
     "masks",
     "merge_attention",
+    "positional",
     "reference",
     "set_isa",
     "set_num_threads",

@@ -118,7 +118,7 @@ def scale(function: str, value: Any, head_size: int, dtype: np.dtype) -> float:
     """The scale as a float; None is ``head_size ** -0.5``."""
     if value is None:
         return head_size**-0.5 if head_size else 1.0
-    number = _real(function, "scale", value)
+    number = real(function, "scale", value)
     if not math.isfinite(number):
         raise ValueError(f"{function}: scale must be finite, got {number}")
     # In the kernel scores are in units of log2: see docs/numerics.md.
@@ -132,7 +132,7 @@ def scale(function: str, value: Any, head_size: int, dtype: np.dtype) -> float:
 
 def softcap(function: str, value: Any, dtype: np.dtype) -> float:
     """The cap as a float."""
-    number = _real(function, "softcap", value)
+    number = real(function, "softcap", value)
     limits = np.finfo(dtype)
     low, high = float(limits.tiny), float(limits.max) / 2
     if not low <= number <= high:
@@ -348,7 +348,7 @@ def merge_shapes(function: str, outs: Sequence[np.ndarray], lses: Sequence[np.nd
             )
 
 
-def _real(function: str, name: str, value: Any) -> float:
+def real(function: str, name: str, value: Any) -> float:
     if isinstance(value, (bool, np.bool_, str, bytes)):
         raise TypeError(f"{function}: {name} must be a real number, got {type(value).__name__}")
     try:

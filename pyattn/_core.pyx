@@ -69,6 +69,19 @@ cdef extern from "pyattn.h" nogil:
         pa_poll poll
         size_t scratch_bytes
     pa_status pa_attention(pa_attention_call *call)
+    ctypedef struct pa_positions_call:
+        pa_element element
+        int batch_axes
+        int64_t *batch
+        int64_t heads, rows, cols
+        pa_view x, out, index
+        const char *table
+        int64_t table_row, table_col
+        int64_t pairs
+        int interleaved
+        pa_poll poll
+    pa_status pa_rope(const pa_positions_call *call)
+    pa_status pa_add_positions(const pa_positions_call *call)
     const char *pa_isa_runnable(int index)
     const char *pa_isa_name()
     int pa_isa_select(const char *name)
@@ -76,6 +89,7 @@ cdef extern from "pyattn.h" nogil:
     int pa_threads_get()
     double pa_probe_fma(pa_type type, int64_t rounds)
     double pa_probe_read(const char *data, size_t bytes)
+    int pa_probe_copy(char *to, const char *from_, size_t bytes)
 
 
 cdef unsigned long main_thread = threading.main_thread().ident
@@ -154,6 +168,21 @@ cdef int fill_axis(pa_axis *axis, cnp.ndarray a, int number, int64_t extent) exc
     return 0
 
 
+cdef int fill_element(pa_element *element, int type_num) except -1:
+    if type_num == cnp.NPY_BOOL:
+        element[0] = PA_ELEMENT_BOOL
+    elif type_num == cnp.NPY_FLOAT16:
+        element[0] = PA_ELEMENT_FLOAT16
+    elif type_num == cnp.NPY_UINT16:
+        element[0] = PA_ELEMENT_BFLOAT16
+    elif type_num == cnp.NPY_FLOAT32:
+        element[0] = PA_ELEMENT_FLOAT32
+    else:
+        expect(type_num == cnp.NPY_FLOAT64, "wrong dtype of elements")
+        element[0] = PA_ELEMENT_FLOAT64
+    return 0
+
+
 cdef int fill_term(pa_term *term, str kind, int clause, cnp.ndarray a,
                    pa_attention_call *call) except -1:
     """See ``pa_term`` in csrc/pyattn.h, and pyattn/_pieces.py for the shapes of `a`."""
@@ -173,17 +202,7 @@ cdef int fill_term(pa_term *term, str kind, int clause, cnp.ndarray a,
         expect(ndim == axes + 5, "wrong rank of a table")
         fill_axis(&term.row, a, axes + 1, call.queries)
         fill_axis(&term.col, a, axes + 3, call.keys)
-        if type_num == cnp.NPY_BOOL:
-            term.element = PA_ELEMENT_BOOL
-        elif type_num == cnp.NPY_FLOAT16:
-            term.element = PA_ELEMENT_FLOAT16
-        elif type_num == cnp.NPY_UINT16:
-            term.element = PA_ELEMENT_BFLOAT16
-        elif type_num == cnp.NPY_FLOAT32:
-            term.element = PA_ELEMENT_FLOAT32
-        else:
-            expect(type_num == cnp.NPY_FLOAT64, "wrong dtype of a table")
-            term.element = PA_ELEMENT_FLOAT64
+        fill_element(&term.element, type_num)
     elif kind == "span":
         term.kind = PA_SPAN
         expect(type_num == cnp.NPY_INT64 and ndim == axes + 3
@@ -333,6 +352,87 @@ cdef int run(pa_attention_call *call, cnp.ndarray query, cnp.ndarray key, cnp.nd
         raise MemoryError(f"{what}: no memory for {call.scratch_bytes} bytes of scratch")
 
 
+cdef int check_index(cnp.ndarray index, int64_t rows) except -1:
+    cdef cnp.flatiter places = cnp.PyArray_IterNew(index)
+    cdef int64_t row
+    while cnp.PyArray_ITER_NOTDONE(places):
+        row = (<int64_t *> cnp.PyArray_ITER_DATA(places))[0]
+        expect(0 <= row < rows, "index out of range")
+        cnp.PyArray_ITER_NEXT(places)
+    return 0
+
+
+cdef int fill_positions(pa_positions_call *call, cnp.ndarray x, cnp.ndarray out,
+                        cnp.ndarray index, cnp.ndarray table) except -1:
+    """All of `call` but what only one of the operations looks at."""
+    cdef int axes = cnp.PyArray_NDIM(x) - 3, axis, type_num = cnp.PyArray_TYPE(x)
+    cdef const cnp.npy_intp *shape = cnp.PyArray_DIMS(x)
+    expect(0 <= axes <= PA_MAX_BATCH_AXES and cnp.PyArray_SIZE(x) > 0, "wrong rank")
+    fill_element(&call.element, type_num)
+    expect(call.element != PA_ELEMENT_BOOL, "wrong dtype")
+    call.batch_axes = axes
+    for axis in range(axes):
+        call.batch[axis] = shape[axis]
+    call.heads, call.rows, call.cols = shape[axes], shape[axes + 1], shape[axes + 2]
+    fill_view(&call.x, x, type_num, shape, axes, call.heads, call.rows, call.cols, False)
+    fill_view(&call.out, out, type_num, shape, axes, call.heads, call.rows, call.cols, True)
+    expect(cnp.PyArray_NDIM(index) == axes + 1 and cnp.PyArray_TYPE(index) == cnp.NPY_INT64
+           and cnp.PyArray_ISBEHAVED_RO(index)
+           and cnp.PyArray_DIM(index, axes) == call.rows, "wrong index")
+    for axis in range(axes):
+        expect(cnp.PyArray_DIM(index, axis) == shape[axis], "wrong leading extents of the index")
+        call.index.batch[axis] = cnp.PyArray_STRIDE(index, axis)
+    call.index.data = cnp.PyArray_BYTES(index)
+    call.index.row = cnp.PyArray_STRIDE(index, axes)
+    expect(cnp.PyArray_NDIM(table) == 2 and cnp.PyArray_ISNOTSWAPPED(table), "wrong table")
+    check_index(index, cnp.PyArray_DIM(table, 0))
+    call.table = cnp.PyArray_BYTES(table)
+    call.table_row = cnp.PyArray_STRIDE(table, 0)
+    call.table_col = cnp.PyArray_STRIDE(table, 1)
+    # In place there is no way back from the middle: such a call is not interrupted.
+    call.poll = <pa_poll> NULL
+    if (PyThread_get_thread_ident() == main_thread
+            and cnp.PyArray_BYTES(x) != cnp.PyArray_BYTES(out)):
+        call.poll = poll_signals
+    return 0
+
+
+def rope(cnp.ndarray x not None, cnp.ndarray out not None, cnp.ndarray index not None,
+         cnp.ndarray table not None, bint interleaved):
+    """Turn the pairs of `x`, (*batch, heads, rows, cols), every extent at least 1.
+
+    `index`, (*batch, rows), names rows of `table`, (n, 2 * pairs), and is aligned. See
+    ``pa_positions_call`` in csrc/pyattn.h.
+    """
+    cdef pa_positions_call call
+    cdef pa_status status
+    fill_positions(&call, x, out, index, table)
+    call.pairs = cnp.PyArray_DIM(table, 1) // 2
+    call.interleaved = interleaved
+    expect(cnp.PyArray_TYPE(table) == (cnp.NPY_FLOAT32 if cnp.PyArray_ITEMSIZE(x) == 2
+                                       else cnp.NPY_FLOAT64)
+           and cnp.PyArray_ISCARRAY_RO(table)
+           and cnp.PyArray_DIM(table, 1) == 2 * call.pairs <= call.cols, "wrong table of angles")
+    with nogil:
+        status = pa_rope(&call)
+    if status == PA_INTERRUPTED:
+        reraise()
+
+
+def add_positions(cnp.ndarray x not None, cnp.ndarray out not None, cnp.ndarray index not None,
+                  cnp.ndarray table not None):
+    """Add to each row of `x` the row of `table`, (n, cols), of the same type; as `rope`."""
+    cdef pa_positions_call call
+    cdef pa_status status
+    fill_positions(&call, x, out, index, table)
+    expect(cnp.PyArray_TYPE(table) == cnp.PyArray_TYPE(x)
+           and cnp.PyArray_DIM(table, 1) == call.cols, "wrong table of positions")
+    with nogil:
+        status = pa_add_positions(&call)
+    if status == PA_INTERRUPTED:
+        reraise()
+
+
 def isa_runnable():
     """Names of the instruction sets this machine can run, best first."""
     names = []
@@ -377,3 +477,14 @@ def probe_read(const unsigned char[::1] data not None):
     with nogil:
         total = pa_probe_read(<const char *> &data[0], size)
     return total
+
+
+def probe_copy(unsigned char[::1] to not None, const unsigned char[::1] data not None):
+    """Copy `data` to `to`, past the caches, on all threads."""
+    cdef size_t size = <size_t> data.shape[0]
+    cdef int failed
+    expect(size > 0 and to.shape[0] == data.shape[0], "sizes differ")
+    with nogil:
+        failed = pa_probe_copy(<char *> &to[0], <const char *> &data[0], size)
+    if failed:
+        raise MemoryError("no memory for the probe")

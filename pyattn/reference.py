@@ -9,11 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 __all__ = [
+    "add_positions",
     "attention",
     "attention_topk",
     "attention_varlen",
     "attention_weights",
     "merge_attention",
+    "rope",
 ]
 
 
@@ -260,3 +262,39 @@ def merge_attention(outs, lses):
     weights, lse = _softmax(np.moveaxis(lses, 0, -1), np.moveaxis(lses, 0, -1) > -np.inf)
     weights = np.moveaxis(weights, -1, 0)[..., None]
     return (np.where(weights > 0, outs, 0) * weights).sum(axis=0), lse
+
+
+def add_positions(x, table, positions=None):
+    """See `pyattn.positional.add_positions`."""
+    x = _wide(x)
+    return x + _wide(table)[np.arange(x.shape[-2]) if positions is None else np.asarray(positions)]
+
+
+def rope(x, positions, frequencies, *, interleaved, layout="bhld"):
+    """See `pyattn.positional.rope`: a pair is a complex number, times ``exp(i p f)``. Of
+    `RopeFrequencies` or inverse frequencies; angles are products in float64."""
+    x = _wide(x)
+    swapped = layout == "blhd" and x.ndim > 2
+    x = np.swapaxes(x, -3, -2) if swapped else x
+    f = np.asarray(getattr(frequencies, "inv_freq", frequencies), np.float64)
+    pairs = len(f)
+    axes = getattr(frequencies, "axes", np.zeros(pairs, int))
+    p = np.arange(x.shape[-2]) if positions is None else np.asarray(positions, np.float64)
+    p = p[axes] if axes.any() else np.broadcast_to(p, (pairs, *p.shape))
+    p = np.moveaxis(p, 0, -1)  # (..., L, pairs), or (..., 1, pairs)
+    factor = getattr(frequencies, "attention_factor", 1.0)
+    factor = factor * np.exp2(p * getattr(frequencies, "decay", 0.0))
+    turn = factor * np.exp(1j * (p * f))
+    turn = turn[..., None, :, :] if x.ndim > 2 and turn.ndim > 2 else turn
+    rotated = x[..., : 2 * pairs]
+    if interleaved:
+        a, b = rotated[..., 0::2], rotated[..., 1::2]
+    else:
+        a, b = rotated[..., :pairs], rotated[..., pairs:]
+    z = (a + 1j * b) * turn
+    out = x.copy()
+    if interleaved:
+        out[..., 0 : 2 * pairs : 2], out[..., 1 : 2 * pairs : 2] = z.real, z.imag
+    else:
+        out[..., :pairs], out[..., pairs : 2 * pairs] = z.real, z.imag
+    return np.swapaxes(out, -3, -2) if swapped else out

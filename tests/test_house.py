@@ -216,7 +216,7 @@ def imports(text):
 
 def test_who_imports_the_door():
     found = {n for n, text in PYTHON_FILES.items() if any("_core" in i for i in imports(text))}
-    assert found == {"attention.py", "runtime.py"}
+    assert found == {"attention.py", "runtime.py", "positional/_rows.py"}
 
 
 def test_reference_imports_numpy_only():
@@ -231,39 +231,55 @@ def test_environment_is_read_in_one_place():
 
 
 def test_messages_are_worded_in_one_place():
-    """attention.py, masks/ and biases/ raise nothing themselves."""
-    assert {"attention.py", "masks/__init__.py", "biases/__init__.py"} < set(PYTHON_FILES)
+    """attention.py, masks/, biases/ and positional/ raise nothing themselves."""
+    packages = {"masks/__init__.py", "biases/__init__.py", "positional/__init__.py"}
+    assert {"attention.py", *packages} < set(PYTHON_FILES)
     raising = {
         name
         for name, text in PYTHON_FILES.items()
         if any(isinstance(node, ast.Raise) for node in ast.walk(ast.parse(text)))
     }
-    assert raising == {"_check.py", "_check_numbers.py", "_check_terms.py", "runtime.py"}
+    wording = {n for n in PYTHON_FILES if n.startswith("_check")}
+    assert raising == wording | {"runtime.py"}
+    assert len(wording) >= 6
 
 
 SETTINGS = {"get_isa", "get_num_threads", "set_isa", "set_num_threads", "show_config"}
-MODULES = {"biases", "masks", "reference"}
+MODULES = {"biases", "masks", "positional", "reference"}
 
 
 def test_every_function_has_a_twin():
-    assert set(reference.__all__) == set(pyattn.__all__) - SETTINGS - MODULES
+    """Of what a kernel computes: the rest of `positional` is plain NumPy itself."""
+    kernels = {"add_positions", "rope"}
+    assert set(reference.__all__) == (set(pyattn.__all__) - SETTINGS - MODULES) | kernels
+    assert kernels < set(pyattn.positional.__all__)
     assert set(pyattn.__all__) >= SETTINGS
     for name in pyattn.__all__:
         assert hasattr(pyattn, name)
 
 
-@pytest.mark.parametrize("name", [n for n in pyattn.__all__ if n not in MODULES])
+PUBLIC = {n: getattr(pyattn, n) for n in pyattn.__all__ if n not in MODULES}
+PUBLIC |= {
+    f"{module}.{n}": getattr(getattr(pyattn, module), n)
+    for module in sorted(MODULES - {"reference"})
+    for n in getattr(pyattn, module).__all__
+    if not inspect.isclass(getattr(getattr(pyattn, module), n))
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
 def test_documented(name):
-    doc = inspect.getdoc(getattr(pyattn, name))
+    public = PUBLIC[name]
+    doc = inspect.getdoc(public)
     assert doc
     first = doc.splitlines()[0]
     assert first.endswith("."), first
     if name not in SETTINGS:
         for section in ("Parameters", "Returns", "Raises", "Examples"):
             assert re.search(rf"^{section}\n-+$", doc, flags=re.M), section
-    elif inspect.signature(getattr(pyattn, name)).parameters:
+    elif inspect.signature(public).parameters:
         assert re.search(r"^Parameters\n-+$", doc, flags=re.M)
-    for parameter in inspect.signature(getattr(pyattn, name)).parameters:
+    for parameter in inspect.signature(public).parameters:
         assert re.search(rf"^(?:\w+, )*{parameter}(?:, \w+)*(?: :.*)?$", doc, flags=re.M), parameter
 
 

@@ -75,6 +75,22 @@ typedef struct pa_strongest {
   char *indices[64]; /* of each row: k contiguous int64 */
 } pa_strongest;
 
+/* Rows of numbers of one type, and for each a row of a table: number index[n * index_step] for row
+ * n. Steps, columns and rows are strides in bytes. `to` is `from` with the same strides, or apart
+ * from it. */
+typedef struct pa_table_rows {
+  const char *from;
+  char *to;
+  ptrdiff_t from_step, from_col, to_step, to_col;
+  int64_t count, cols;
+  const char *index; /* int64 */
+  ptrdiff_t index_step;
+  const char *table;
+  ptrdiff_t table_row, table_col;
+  const char *next; /* the rows that come after these, as far apart; a hint, only prefetched */
+  int stream;       /* a wish: write past the caches, then `settle` before other threads may look */
+} pa_table_rows;
+
 /* What is known of a panel's rows after some keys: running softmax and unnormalised output. */
 typedef struct pa_state {
   void *top; /* [lanes]      largest score so far, in units of log2; -max(real) before the first  */
@@ -184,10 +200,25 @@ typedef struct pa_kernels {
   void (*write)(char *const *rows, ptrdiff_t col, const void *x, ptrdiff_t d, int width, int count,
                 const void *factor);
 
+  /* --- Positions: rows with rows of a table, by pa_element. Halves are computed in float, by the
+   * table of float; float and double in double, by the table of double; NULL in the other. */
+
+  /* Rotates the pairs of each row by the angles of which the table has the cosines and then the
+   * sines, contiguous `real`: (a, b) becomes (a cos - b sin, a sin + b cos). Pair i is (i,
+   * pairs + i), or interleaved (2i, 2i + 1); what comes after 2 * pairs stays as it is. */
+  void (*rotate[4])(const pa_table_rows *rows, int64_t pairs, int interleaved);
+
+  /* to = from + table, whose numbers are of the same type. */
+  void (*shift[4])(const pa_table_rows *rows);
+
+  void (*settle)(void);
+
   /* Measuring sticks for bench.py. `burn` makes `rounds` rounds of independent FMAs in registers
-   * and returns how many floating-point operations that were; `read` sums an array of doubles. */
+   * and returns how many floating-point operations that were; `read` sums an array of doubles;
+   * `copy` writes past the caches. */
   double (*burn)(int64_t rounds);
   double (*read)(const char *data, size_t bytes);
+  void (*copy)(char *to, const char *from, size_t bytes);
 } pa_kernels;
 
 #endif

@@ -35,4 +35,15 @@ static double read_kernel(const char *data, size_t bytes) {
   return sum;
 }
 
+static void copy_kernel(char *to, const char *from, size_t bytes) {
+  enum { line = 64 }; /* whole lines, or memory would be read all the same */
+  const size_t before = (size_t)(-(uintptr_t)to % line);
+  const size_t head = before < bytes ? before : bytes, lines = (bytes - head) / line;
+  __builtin_memcpy(to, from, head);
+  to += head, from += head;
+  for (size_t i = 0; i < lines; ++i, to += line, from += line) stream_bytes(to, from, line);
+  __builtin_memcpy(to, from, bytes - head - lines * line);
+  vf_stream_end();
+}
+
 #endif

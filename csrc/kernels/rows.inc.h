@@ -6,6 +6,7 @@
 
 #include <math.h>
 
+#include "elements.inc.h"
 #include "kernels.h"
 #include "vec.h"
 
@@ -22,82 +23,6 @@ PA_INLINE void transpose_square(vf x[LANES]) {
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; ++i) x[i] = y[i];
   }
-}
-
-/* LANES contiguous numbers of each type, and one, as `real`. */
-#define ANY_TYPE(name, type)                                                    \
-  typedef type name##_any __attribute__((aligned(1), may_alias));               \
-  typedef type name##_lanes __attribute__((vector_size(LANES * sizeof(type)))); \
-  typedef name##_lanes name##_lanes_any __attribute__((aligned(1), may_alias));
-ANY_TYPE(half, uint16_t)
-ANY_TYPE(word, uint32_t)
-ANY_TYPE(single, float)
-ANY_TYPE(wide, double)
-#undef ANY_TYPE
-
-PA_INLINE single_lanes singles_of_bits(word_lanes bits) { return (single_lanes)bits; }
-PA_INLINE float single_of_bits(uint32_t bits) {
-  float x;
-  __builtin_memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
-PA_INLINE vf load_bfloat16(const char *at) {
-  const word_lanes x = __builtin_convertvector(*(const half_lanes_any *)at, word_lanes);
-  return __builtin_convertvector(singles_of_bits(x << 16), vf);
-}
-PA_INLINE real read_bfloat16(const char *at) {
-  return (real)single_of_bits((uint32_t) * (const half_any *)at << 16);
-}
-
-/* The exponent moves from bias 15 to 127 by an exact product, which also normalises denormals. What
- * was an infinity or NaN, and is 2**16 or more then, gets the largest exponent instead. */
-PA_INLINE vf load_float16(const char *at) {
-  const word_lanes x = __builtin_convertvector(*(const half_lanes_any *)at, word_lanes);
-  const word_lanes size = (x & 0x7FFF) << 13, sign = (x & 0x8000) << 16;
-  const word_lanes special = (word_lanes)((x & 0x7FFF) >= 0x7C00) & 0x7F800000;
-  const word_lanes bits = (word_lanes)(singles_of_bits(size) * 0x1p112F) | special | sign;
-  return __builtin_convertvector(singles_of_bits(bits), vf);
-}
-PA_INLINE real read_float16(const char *at) {
-  const uint32_t x = *(const half_any *)at, special = (x & 0x7FFF) >= 0x7C00 ? 0x7F800000 : 0;
-  const float size = single_of_bits((x & 0x7FFF) << 13) * 0x1p112F;
-  uint32_t bits;
-  __builtin_memcpy(&bits, &size, sizeof bits);
-  return (real)single_of_bits(bits | special | (x & 0x8000) << 16);
-}
-
-PA_INLINE vf load_float32(const char *at) {
-  return __builtin_convertvector(*(const single_lanes_any *)at, vf);
-}
-PA_INLINE real read_float32(const char *at) { return (real) * (const single_any *)at; }
-
-/* What is finite stays finite: -1e300 is no -inf, which would hide. In vectors of the machine's
- * size: compilers take larger ones apart number by number. */
-typedef double doubles __attribute__((vector_size(PA_VEC_BYTES)));
-typedef int64_t double_bits __attribute__((vector_size(PA_VEC_BYTES)));
-typedef doubles doubles_any __attribute__((aligned(1), may_alias));
-enum { DOUBLES = PA_VEC_BYTES / (int)sizeof(double) };
-typedef real narrowed __attribute__((vector_size(DOUBLES * sizeof(real))));
-
-PA_INLINE narrowed narrow(const char *at) {
-  const doubles x = *(const doubles_any *)at, least = (doubles){0} - (double)REAL_MAX;
-  const double_bits low = (double_bits)(x < least) & ~(double_bits)(x == -(double)INFINITY);
-  const double_bits kept = (low & (double_bits)least) | (~low & (double_bits)x);
-  return __builtin_convertvector((doubles)kept, narrowed);
-}
-PA_INLINE vf load_float64(const char *at) {
-  union {
-    narrowed part[LANES / DOUBLES];
-    vf all;
-  } x;
-#pragma GCC unroll 2
-  for (int i = 0; i < LANES / DOUBLES; ++i) x.part[i] = narrow(at + i * (ptrdiff_t)sizeof(doubles));
-  return x.all;
-}
-PA_INLINE real read_float64(const char *at) {
-  const double x = *(const wide_any *)at;
-  return x < -(double)REAL_MAX && x != -(double)INFINITY ? -REAL_MAX : (real)x;
 }
 
 /* Keys of one run into to[key * stride], for LANES rows that begin at rows[lane] + at. */

@@ -1,5 +1,6 @@
 /* The last line of every isa/<name>_<type>.c: all kernels, gathered in one exported table. */
 #include "kernels.h"
+#include "positions.inc.h"
 #include "probe.inc.h"
 #include "rows.inc.h"
 #include "softmax.inc.h"
@@ -46,6 +47,15 @@ const pa_kernels PA_TABLE(PA_ISA, PA_REAL_BITS) = {
     .keep = keep_kernel,
     .weigh = weigh_kernel,
     .write = write_kernel,
+#if PA_REAL_BITS == 32
+    .rotate = {rotate_float16_kernel, rotate_bfloat16_kernel, NULL, NULL},
+    .shift = {shift_float16_kernel, shift_bfloat16_kernel, NULL, NULL},
+#else
+    .rotate = {NULL, NULL, rotate_float32_kernel, rotate_float64_kernel},
+    .shift = {NULL, NULL, shift_float32_kernel, shift_float64_kernel},
+#endif
+    .settle = settle_kernel,
     .burn = burn_kernel,
     .read = read_kernel,
+    .copy = copy_kernel,
 };

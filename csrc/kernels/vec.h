@@ -77,6 +77,92 @@ PA_INLINE vf vf_set1(real x) {
 
 PA_INLINE vf vf_set1_at(const char *p) { return vf_set1(*(const real_any *)p); }
 
+/* LANES contiguous floats as `vf`, and back: compilers take conversions of whole vectors apart. */
+#if PA_REAL_BITS == 32
+PA_INLINE vf vf_load_singles(const void *p) { return vf_load(p); }
+PA_INLINE void vf_store_singles(void *p, vf x) { vf_store(p, x); }
+#elif PA_VEC_BYTES == 64 && defined(PA_HAVE_AVX512)
+PA_INLINE vf vf_load_singles(const void *p) { return (vf)_mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+PA_INLINE void vf_store_singles(void *p, vf x) { _mm256_storeu_ps(p, _mm512_cvtpd_ps((__m512d)x)); }
+#elif PA_VEC_BYTES == 32 && defined(PA_HAVE_AVX2_FMA)
+PA_INLINE vf vf_load_singles(const void *p) { return (vf)_mm256_cvtps_pd(_mm_loadu_ps(p)); }
+PA_INLINE void vf_store_singles(void *p, vf x) { _mm_storeu_ps(p, _mm256_cvtpd_ps((__m256d)x)); }
+#else
+typedef float singles __attribute__((vector_size(LANES * sizeof(float))));
+typedef singles singles_any __attribute__((aligned(1), may_alias));
+PA_INLINE vf vf_load_singles(const void *p) {
+  return __builtin_convertvector(*(const singles_any *)p, vf);
+}
+PA_INLINE void vf_store_singles(void *p, vf x) {
+  *(singles_any *)p = __builtin_convertvector(x, singles);
+}
+#endif
+
+/* LANES contiguous 16-bit whole numbers, widened, and back: as above. */
+#if PA_REAL_BITS == 32 && PA_VEC_BYTES == 64 && defined(PA_HAVE_AVX512) && !defined(PA_SIMDE)
+#define PA_HAVE_WIDENING 1
+PA_INLINE vi vi_load_halves(const void *p) {
+  return (vi)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+}
+PA_INLINE void vi_store_halves(void *p, vi x) {
+  _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16((__m512i)x));
+}
+#elif PA_REAL_BITS == 32 && PA_VEC_BYTES == 32 && defined(__AVX2__)
+#define PA_HAVE_WIDENING 1
+PA_INLINE vi vi_load_halves(const void *p) {
+  return (vi)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+PA_INLINE void vi_store_halves(void *p, vi x) {
+  const __m256i packed = _mm256_packus_epi32((__m256i)x, (__m256i)x); /* twice, by halves */
+  _mm_storeu_si128((__m128i *)p, _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 8)));
+}
+#endif
+
+/* LANES contiguous halves as `vf`, and back, where there are instructions for it. */
+#if PA_REAL_BITS == 32 && PA_VEC_BYTES == 64 && defined(PA_HAVE_AVX512) && !defined(PA_SIMDE)
+#define PA_HAVE_FLOAT16 1
+PA_INLINE vf vf_load_float16(const void *p) {
+  return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+PA_INLINE void vf_store_float16(void *p, vf x) {
+  _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT));
+}
+#elif PA_REAL_BITS == 32 && PA_VEC_BYTES == 32 && defined(__F16C__)
+#define PA_HAVE_FLOAT16 1
+PA_INLINE vf vf_load_float16(const void *p) {
+  return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+PA_INLINE void vf_store_float16(void *p, vf x) {
+  _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT));
+}
+#endif
+
+/* Stores to memory without bringing it into the caches first, where the machine can; `p` is aligned
+ * to PA_STREAM_ALIGN, as NumPy's arrays are. `vf_stream_end` before another thread may look. */
+enum { PA_STREAM_ALIGN = 16 };
+PA_INLINE void stream_bytes(char *p, const char *x, size_t bytes) {
+#if defined(__x86_64__)
+  size_t at = 0;
+#pragma GCC unroll 4
+  for (; at + sizeof(__m128i) <= bytes; at += sizeof(__m128i))
+    _mm_stream_si128((__m128i *)(void *)(p + at),
+                     _mm_loadu_si128((const __m128i *)(const void *)(x + at)));
+#pragma GCC unroll 4
+  for (; at < bytes; at += sizeof(long long)) {
+    long long rest;
+    __builtin_memcpy(&rest, x + at, sizeof rest);
+    _mm_stream_si64((long long *)(void *)(p + at), rest);
+  }
+#else
+  __builtin_memcpy(p, x, bytes);
+#endif
+}
+PA_INLINE void vf_stream_end(void) {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
 /* mask lanes are all ones or all zeros */
 PA_INLINE vf vf_select(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
@@ -155,19 +241,28 @@ PA_INLINE uint64_t bits_of_64(const char *at) {
 #endif
 }
 
-/* Interleave the low (high) halves: zip_low(a, b) = a0 b0 a1 b1 ... */
+/* Interleave the low (high) halves: zip_low(a, b) = a0 b0 a1 b1 ...
+ * And apart again: even(a, b) = a0 a2 ... b0 b2 ... */
 #if LANES == 2
 #define PA_ZIP_LOW 0, 2
 #define PA_ZIP_HIGH 1, 3
+#define PA_EVEN 0, 2
+#define PA_ODD 1, 3
 #elif LANES == 4
 #define PA_ZIP_LOW 0, 4, 1, 5
 #define PA_ZIP_HIGH 2, 6, 3, 7
+#define PA_EVEN 0, 2, 4, 6
+#define PA_ODD 1, 3, 5, 7
 #elif LANES == 8
 #define PA_ZIP_LOW 0, 8, 1, 9, 2, 10, 3, 11
 #define PA_ZIP_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#define PA_EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define PA_ODD 1, 3, 5, 7, 9, 11, 13, 15
 #elif LANES == 16
 #define PA_ZIP_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define PA_ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define PA_EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define PA_ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
 #endif
 
 #if defined(__clang__) || __GNUC__ >= 12
@@ -178,5 +273,7 @@ PA_INLINE uint64_t bits_of_64(const char *at) {
 
 PA_INLINE vf vf_zip_low(vf a, vf b) { return PA_SHUFFLE(a, b, PA_ZIP_LOW); }
 PA_INLINE vf vf_zip_high(vf a, vf b) { return PA_SHUFFLE(a, b, PA_ZIP_HIGH); }
+PA_INLINE vf vf_even(vf a, vf b) { return PA_SHUFFLE(a, b, PA_EVEN); }
+PA_INLINE vf vf_odd(vf a, vf b) { return PA_SHUFFLE(a, b, PA_ODD); }
 
 #endif

@@ -1,0 +1,316 @@
+"""Words the errors of rotary, sinusoidal and added positions.
+
+Kinds and dtypes raise `TypeError`, shapes and ranges `ValueError`. A message names the function,
+the argument, what was met and the rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from pyattn._check_encodings import floats, positive
+from pyattn._check_numbers import whole
+from pyattn._check_terms import FLOATS, not_too_many_axes
+
+LARGEST_POSITION = 2**32
+
+
+# Arrays.
+
+
+def elements(function: str, name: str, value: Any, axes: str) -> np.ndarray:
+    """`value` as a float array in native byte order, with at least the axes that `axes` names."""
+    a = floats(function, name, value)
+    least = axes.count(",") + 1
+    if a.ndim < least:
+        raise ValueError(f"{function}: {name} needs at least {least} axes ({axes}), got {a.shape}")
+    not_too_many_axes(function, name, a.ndim)
+    return a
+
+
+def table(function: str, value: Any, x: np.ndarray) -> np.ndarray:
+    """A table of rows to be added to those of x."""
+    a = elements(function, "table", value, "positions, size")
+    if a.dtype != x.dtype:
+        raise TypeError(
+            f"{function}: x and table must have the same dtype: x {x.dtype}, table {a.dtype}"
+        )
+    if a.ndim != 2 or a.shape[1] != x.shape[-1]:
+        raise ValueError(
+            f"{function}: table must be (positions, {x.shape[-1]}) for x {x.shape}, got {a.shape}"
+        )
+    return a
+
+
+def positions(function: str, value: Any) -> np.ndarray:
+    """Positions of any shape, as int64 or float64, finite and of a size that angles are made for.
+
+    Always an array of its own: nobody may change what has been checked.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{function}: positions must not be a masked array")
+    a = np.asarray(value)
+    if a.dtype.kind not in "iuf" and a.dtype.name != "bfloat16":
+        raise TypeError(f"{function}: positions must be real numbers, got {a.dtype}")
+    wide = np.float64 if a.dtype.kind not in "iu" else a.dtype
+    a = a.astype(wide, order="C")
+    outside = ~((a > -LARGEST_POSITION) & (a < LARGEST_POSITION))
+    for at in np.argwhere(outside)[:1]:
+        raise ValueError(
+            f"{function}: {_at('positions', at)} = {a[tuple(at)]} is outside (-2**32, 2**32)"
+        )
+    return a if a.dtype.kind == "f" else a.astype(np.int64)
+
+
+def indices(function: str, value: Any, rows: int) -> np.ndarray:
+    """Whole positions within a table of that many rows, as an int64 array of its own."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{function}: positions must not be a masked array")
+    a = np.asarray(value)
+    if a.dtype.kind not in "iu":
+        raise TypeError(f"{function}: positions in a table must be integers, got {a.dtype}")
+    for at in np.argwhere((a < 0) | (a >= rows))[:1]:
+        raise ValueError(
+            f"{function}: {_at('positions', at)} = {a[tuple(at)]} is outside [0, {rows}) "
+            "covered by the table"
+        )
+    return a.astype(np.int64, order="C")
+
+
+def length_within(function: str, length: int, rows: int) -> None:
+    if length > rows:
+        raise ValueError(
+            f"{function}: x has {length} positions, the table covers [0, {rows}): "
+            "give positions, or a longer table"
+        )
+
+
+def several_axes(function: str, shape: tuple[int, ...], axes: int) -> None:
+    """The first axis of positions on several axes counts these."""
+    if axes > 1 and (not shape or shape[0] != axes):
+        raise ValueError(
+            f"{function}: these frequencies turn with {axes} positions each: positions must be "
+            f"({axes}, ..., length), got {shape}"
+        )
+
+
+def broadcasts(
+    function: str, shape: tuple[int, ...], wanted: tuple[int, ...], x: tuple[int, ...]
+) -> None:
+    """Of the positions, without an axis that counts several of them, to (..., length)."""
+    try:
+        fits = np.broadcast_shapes(shape, wanted) == wanted
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{function}: positions {shape} do not broadcast to {wanted} [..., length] of x {x}"
+        )
+
+
+def _at(name: str, place: np.ndarray) -> str:
+    return f"{name}[{', '.join(str(int(i)) for i in place)}]" if len(place) else name
+
+
+# Sizes and frequencies.
+
+
+def rotated(function: str, pairs: int, x: tuple[int, ...]) -> None:
+    if 2 * pairs > x[-1]:
+        raise ValueError(
+            f"{function}: {pairs} frequencies turn {2 * pairs} numbers, but x {x} has {x[-1]} "
+            "in a head"
+        )
+
+
+def multiple(function: str, name: str, value: Any, of: int) -> int:
+    """A size >= `of` that is divided by it."""
+    number = whole(function, name, value, of)
+    if number % of:
+        raise ValueError(f"{function}: {name} must be a multiple of {of}, got {number}")
+    return number
+
+
+def frequencies(function: str, value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"{function}: frequencies must be those of pyattn.positional.rope_frequencies, "
+            f"got {type(value).__name__}"
+        )
+    return value
+
+
+def rising(function: str, low_name: str, low: Any, high_name: str, high: Any) -> None:
+    if not low < high:
+        raise ValueError(f"{function}: {low_name} must be below {high_name}, got {low} and {high}")
+
+
+def rotary_size(function: str, head_dim: int, part: float) -> int:
+    """How many numbers of a head are turned."""
+    if not 0 < part <= 1:
+        raise ValueError(f"{function}: partial_rotary_factor must be within (0, 1], got {part}")
+    size = int(head_dim * part)
+    if size < 2 or size % 2:
+        raise ValueError(
+            f"{function}: the numbers that are turned must come in pairs: "
+            f"int(head_dim {head_dim} * partial_rotary_factor {part:g}) = {size}"
+        )
+    return size
+
+
+def base(function: str, name: str, value: Any) -> float:
+    number = positive(function, name, value)
+    if number == 1:
+        raise ValueError(f"{function}: {name} must not be 1: all frequencies would be the same")
+    return number
+
+
+def inverse_frequencies(function: str, value: Any) -> np.ndarray:
+    """(pairs,) of any float type, as float64."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{function}: frequencies must not be a masked array")
+    a = np.asarray(value)
+    if a.dtype.name not in FLOATS:
+        raise TypeError(
+            f"{function}: frequencies must be of pyattn.positional.rope_frequencies, a RopeTable "
+            f"or an array of floats, got {type(value).__name__} of {a.dtype}"
+        )
+    if a.ndim != 1 or not a.size:
+        raise ValueError(f"{function}: frequencies must be (pairs,), got {a.shape}")
+    a = a.astype(np.float64)
+    for at in np.flatnonzero(~(np.abs(a) < LARGEST_POSITION))[:1]:
+        raise ValueError(f"{function}: frequencies[{at}] = {a[at]} is outside (-2**32, 2**32)")
+    return a
+
+
+def sections(function: str, value: Any, pairs: int) -> tuple[int, ...]:
+    if not isinstance(value, (tuple, list)) and np.ndim(value) != 1:
+        raise TypeError(f"{function}: sections must be a list of integers, got {value!r}")
+    found = tuple(whole(function, f"sections[{n}]", v) for n, v in enumerate(value))
+    if sum(found) != pairs:
+        raise ValueError(
+            f"{function}: sections {list(found)} have {sum(found)} pairs, "
+            f"the frequencies have {pairs}"
+        )
+    return found
+
+
+def interleaved_sections(function: str, sections: Sequence[int]) -> None:
+    """Of n axes, axis k > 0 takes the pairs k, k + n, k + 2 n, ...; all must be there."""
+    axes, pairs = len(sections), sum(sections)
+    for axis, count in enumerate(sections[1:], 1):
+        last = axes * (count - 1) + axis
+        if count and last >= pairs:
+            raise ValueError(
+                f"{function}: sections {list(sections)} cannot be interleaved: the last pair of "
+                f"axis {axis} would be {last}, there are {pairs}"
+            )
+
+
+def one_axis(function: str, axes: int) -> None:
+    if axes > 1:
+        raise ValueError(f"{function}: these frequencies have {axes} axes already")
+
+
+def table_pair(function: str, cosines: Any, sines: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(positions, pairs) both, as float64."""
+    pair = [
+        elements(function, name, a, "positions, pairs").astype(np.float64)
+        for name, a in (("cosines", cosines), ("sines", sines))
+    ]
+    if pair[0].ndim != 2 or pair[0].shape != pair[1].shape or not pair[0].shape[1]:
+        raise ValueError(
+            f"{function}: cosines and sines must both be (positions, pairs): "
+            f"{pair[0].shape} and {pair[1].shape}"
+        )
+    return pair[0], pair[1]
+
+
+# Configurations.
+
+
+def mapping(function: str, name: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            f"{function}: {name} must be a dict as in a checkpoint's configuration, "
+            f"got {type(value).__name__}"
+        )
+    return value
+
+
+def known_keys(function: str, given: Mapping[str, Any], known: set[str]) -> None:
+    unknown = sorted(str(key) for key in given if key not in known)
+    if unknown:
+        raise ValueError(
+            f"{function}: scaling has the unknown entries {', '.join(unknown)}, which may change "
+            "the result: leave them out if they do not"
+        )
+
+
+def scaling_type(function: str, given: Mapping[str, Any], known: Sequence[str]) -> str:
+    found = {given[key] for key in ("rope_type", "type") if given.get(key) is not None}
+    if len(found) != 1:
+        what = "no rope_type" if not found else f"both {' and '.join(sorted(map(repr, found)))}"
+        raise ValueError(f"{function}: scaling has {what}: known are {', '.join(known)}")
+    (name,) = found
+    if name not in known:
+        raise ValueError(f"{function}: rope_type {name!r} is unknown: known are {', '.join(known)}")
+    return name
+
+
+def needed(function: str, kind: str, name: str, value: Any, where: str = "scaling") -> Any:
+    if value is None:
+        raise ValueError(f"{function}: rope_type {kind!r} needs {name} (in {where})")
+    return value
+
+
+def factors(function: str, name: str, value: Any, pairs: int) -> np.ndarray:
+    a = np.asarray(value)
+    if a.dtype.kind not in "iuf" or a.shape != (pairs,):
+        raise ValueError(
+            f"{function}: {name} must have {pairs} numbers, one per pair, "
+            f"got {a.shape} of {a.dtype}"
+        )
+    for at in np.flatnonzero(~(np.isfinite(a) & (a > 0)))[:1]:
+        raise ValueError(f"{function}: {name}[{at}] = {a[at]} must be positive and finite")
+    return a.astype(np.float64)
+
+
+def several_layer_types(function: str, found: Sequence[str], wanted: Any) -> NoReturn:
+    asked = "give layer_type=" if wanted is None else f"there is no layer_type {wanted!r}"
+    raise ValueError(
+        f"{function}: the layer types of this configuration have frequencies of their own "
+        f"({', '.join(map(repr, found))}): {asked}"
+    )
+
+
+def missing(function: str, what: str) -> NoReturn:
+    raise ValueError(f"{function}: the configuration has no {what}")
+
+
+# Sinusoids.
+
+
+def mask(function: str, value: Any, grid: tuple[int, int]) -> np.ndarray:
+    a = np.asarray(value)
+    if a.dtype != bool:
+        raise TypeError(f"{function}: mask must be boolean (True = a pixel), got {a.dtype}")
+    if a.ndim < 2 or a.shape[-2:] != grid:
+        raise ValueError(f"{function}: mask must be (..., {grid[0]}, {grid[1]}), got {a.shape}")
+    return a
+
+
+def no_mask(function: str, mask: Any) -> None:
+    if mask is not None:
+        raise ValueError(f"{function}: the convention 'mae' does not count by a mask: use 'detr'")
+
+
+def one_way(function: str, frequencies: Any, length: Any, cosines: Any, sines: Any) -> None:
+    computed, given = (frequencies, length), (cosines, sines)
+    if [x is None for x in (*computed, *given)].count(True) != 2 or (
+        any(x is None for x in computed) and any(x is None for x in given)
+    ):
+        raise ValueError(f"{function}: give frequencies and length, or cosines= and sines=")
