@@ -13,7 +13,7 @@ import numpy as np
 
 from pyattn._check_encodings import floats, positive
 from pyattn._check_numbers import whole
-from pyattn._check_terms import FLOATS, not_too_many_axes
+from pyattn._check_terms import FLOATS, NUMPY_FLOATS, not_too_many_axes
 
 LARGEST_POSITION = 2**32
 
@@ -23,7 +23,10 @@ LARGEST_POSITION = 2**32
 
 def elements(function: str, name: str, value: Any, axes: str) -> np.ndarray:
     """`value` as a float array in native byte order, with at least the axes that `axes` names."""
-    a = floats(function, name, value)
+    if type(value) is np.ndarray and value.dtype in NUMPY_FLOATS:  # in nearly every call: be quick
+        a = value
+    else:
+        a = floats(function, name, value)
     least = axes.count(",") + 1
     if a.ndim < least:
         raise ValueError(f"{function}: {name} needs at least {least} axes ({axes}), got {a.shape}")
@@ -55,14 +58,13 @@ def positions(function: str, value: Any) -> np.ndarray:
     a = np.asarray(value)
     if a.dtype.kind not in "iuf" and a.dtype.name != "bfloat16":
         raise TypeError(f"{function}: positions must be real numbers, got {a.dtype}")
-    wide = np.float64 if a.dtype.kind not in "iu" else a.dtype
-    a = a.astype(wide, order="C")
-    outside = ~((a > -LARGEST_POSITION) & (a < LARGEST_POSITION))
-    for at in np.argwhere(outside)[:1]:
-        raise ValueError(
-            f"{function}: {_at('positions', at)} = {a[tuple(at)]} is outside (-2**32, 2**32)"
-        )
-    return a if a.dtype.kind == "f" else a.astype(np.int64)
+    a = a.astype(a.dtype if a.dtype.kind in "iu" else np.float64, order="C")
+    # Before the cast, which could turn a large number into a legal one; nan is not within either.
+    if a.size and not (a.min() > -LARGEST_POSITION and a.max() < LARGEST_POSITION):
+        within = (a > -LARGEST_POSITION) & (a < LARGEST_POSITION)
+        at = tuple(np.argwhere(~within)[0])
+        raise ValueError(f"{function}: {_at('positions', at)} = {a[at]} is outside (-2**32, 2**32)")
+    return a if a.dtype.kind == "f" else a.astype(np.int64, copy=False)
 
 
 def indices(function: str, value: Any, rows: int) -> np.ndarray:
@@ -72,9 +74,10 @@ def indices(function: str, value: Any, rows: int) -> np.ndarray:
     a = np.asarray(value)
     if a.dtype.kind not in "iu":
         raise TypeError(f"{function}: positions in a table must be integers, got {a.dtype}")
-    for at in np.argwhere((a < 0) | (a >= rows))[:1]:
+    if a.size and not (a.min() >= 0 and a.max() < rows):
+        at = tuple(np.argwhere((a < 0) | (a >= rows))[0])
         raise ValueError(
-            f"{function}: {_at('positions', at)} = {a[tuple(at)]} is outside [0, {rows}) "
+            f"{function}: {_at('positions', at)} = {a[at]} is outside [0, {rows}) "
             "covered by the table"
         )
     return a.astype(np.int64, order="C")
@@ -101,6 +104,8 @@ def broadcasts(
     function: str, shape: tuple[int, ...], wanted: tuple[int, ...], x: tuple[int, ...]
 ) -> None:
     """Of the positions, without an axis that counts several of them, to (..., length)."""
+    if shape == wanted or not shape:
+        return
     try:
         fits = np.broadcast_shapes(shape, wanted) == wanted
     except ValueError:
@@ -111,7 +116,7 @@ def broadcasts(
         )
 
 
-def _at(name: str, place: np.ndarray) -> str:
+def _at(name: str, place: tuple[int, ...]) -> str:
     return f"{name}[{', '.join(str(int(i)) for i in place)}]" if len(place) else name
 
 

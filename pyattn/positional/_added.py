@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pyattn import _check_positions
+from pyattn._pieces import spread
 from pyattn.positional import _rows
 
 
@@ -69,6 +70,6 @@ def add_positions(
     numbers = _rows.plain(table.copy() if aside else table)
 
     def kernel(a: np.ndarray, b: np.ndarray) -> None:
-        _rows.add_kernel(a, b, np.broadcast_to(index, rows), numbers)
+        _rows.add_kernel(a, b, spread(index, rows), numbers)
 
     return _rows.apply(function, x, out, kernel, lambda a: a[..., None, :, :])

@@ -31,6 +31,8 @@ class RopeFrequencies:
         Multiplies cosines and sines, and so the scores with its square.
     axes : ndarray of int64, (pairs,)
         Which of several positions turns each pair. 0 where there is but one.
+    axis_count : int
+        How many positions each token has.
     decay : ndarray of float64, (pairs,)
         log2 of what the numbers of each pair are multiplied by per position: xPos. 0: nothing.
     """
@@ -38,6 +40,7 @@ class RopeFrequencies:
     inv_freq: np.ndarray
     attention_factor: float
     axes: np.ndarray
+    axis_count: int
     decay: np.ndarray
     turns: Turns = field(repr=False)
 
@@ -54,6 +57,7 @@ def frequencies_of(exact: Iterable[Decimal], attention_factor: float = 1.0) -> R
         _fixed(np.array([float(f) for f in exact])),
         float(attention_factor),
         _fixed(zeros.astype(np.int64)),
+        1,
         _fixed(zeros),
         Turns.of(exact),
     )
@@ -62,6 +66,10 @@ def frequencies_of(exact: Iterable[Decimal], attention_factor: float = 1.0) -> R
 def _fixed(array: np.ndarray) -> np.ndarray:
     array.flags.writeable = False
     return array
+
+
+def _on_axes(frequencies: RopeFrequencies, axes: np.ndarray, count: int) -> RopeFrequencies:
+    return replace(frequencies, axes=_fixed(axes), axis_count=count)
 
 
 def powers(base: float, exponents: Iterable[Any]) -> list[Decimal]:
@@ -118,7 +126,7 @@ def rope_sections(
     """
     function = "rope_sections"
     frequencies = _check_positions.frequencies(function, frequencies, RopeFrequencies)
-    _check_positions.one_axis(function, int(frequencies.axes.max()) + 1)
+    _check_positions.one_axis(function, frequencies.axis_count)
     sections = _check_positions.sections(function, sections, len(frequencies))
     if not _check.flag(function, "interleaved", interleaved):
         axes = np.repeat(np.arange(len(sections)), sections)
@@ -127,7 +135,7 @@ def rope_sections(
         axes = np.zeros(len(frequencies), np.int64)
         for axis, count in enumerate(sections[1:], 1):
             axes[axis : len(sections) * count : len(sections)] = axis
-    return replace(frequencies, axes=_fixed(axes))
+    return _on_axes(frequencies, axes, len(sections))
 
 
 def rope_axial(head_dim: int, theta: float = 10000.0, *, axes: int = 2) -> RopeFrequencies:
@@ -174,7 +182,7 @@ def rope_axial(head_dim: int, theta: float = 10000.0, *, axes: int = 2) -> RopeF
     head_dim = _check_positions.multiple(function, "head_dim", head_dim, 2 * axes)
     theta = _check_positions.base(function, "theta", theta)
     one = geometric(theta, head_dim // axes)
-    return replace(frequencies_of(one * axes), axes=_fixed(np.repeat(np.arange(axes), len(one))))
+    return _on_axes(frequencies_of(one * axes), np.repeat(np.arange(axes), len(one)), axes)
 
 
 def grid_positions(grid: tuple[int, int], *, convention: str = "pixel") -> np.ndarray:

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from pyattn import _check, _check_numbers, _check_positions
+from pyattn._pieces import spread
 from pyattn.positional import _rows
 from pyattn.positional._angles import Turns, sines_cosines
 from pyattn.positional._frequencies import RopeFrequencies, frequencies_of
 
 KEPT_BYTES = 64 << 20  # of a table, for the next call
+KEPT_ROWS = 64  # tables begin and end at multiples: the next tokens find theirs as well
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -86,7 +88,7 @@ def rope_table(
     if cosines is not None:
         return RopeTable(np.concatenate(_check_positions.table_pair(function, cosines, sines), 1))
     found = _frequencies(function, frequencies)
-    _check_positions.one_axis(function, _axes(found))
+    _check_positions.one_axis(function, found.axis_count)
     length = _check_numbers.whole(function, "length", length)
     _check_positions.positions(function, max(length - 1, 0))
     return RopeTable(_table(found, np.dtype(np.float64), np.arange(length)))
@@ -180,7 +182,7 @@ def rope(
         return a[None] if a.ndim == 2 else a.swapaxes(-3, -2) if heads_first else a
 
     def kernel(a: np.ndarray, b: np.ndarray) -> None:
-        _rows.rope_kernel(a, b, np.broadcast_to(index, rows), table, interleaved)
+        _rows.rope_kernel(a, b, spread(index, rows), table, interleaved)
 
     return _rows.apply(function, x, out, kernel, inner)
 
@@ -196,10 +198,6 @@ def _frequencies(function: str, value: Any) -> RopeFrequencies:
 def _given_frequencies(numbers: bytes) -> RopeFrequencies:
     """The same object for the same numbers, so that its tables are found again."""
     return frequencies_of(Decimal(float(f)) for f in np.frombuffer(numbers))
-
-
-def _axes(frequencies: RopeFrequencies) -> int:
-    return int(frequencies.axes.max()) + 1
 
 
 def _computed(x: np.ndarray) -> np.dtype:
@@ -234,7 +232,7 @@ def _rows_of_frequencies(
     x: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A table with a row for each position that is needed, and which one each row of x needs."""
-    axes, dtype = _axes(frequencies), _computed(x)
+    axes, dtype = frequencies.axis_count, _computed(x)
     if positions is None:
         _check_positions.several_axes(function, (), axes)
         return _range_table(frequencies, dtype, 0, rows[-1]), np.arange(rows[-1])
@@ -245,7 +243,8 @@ def _rows_of_frequencies(
     if axes == 1 and places.size and places.dtype.kind == "i":
         low, high = int(places.min()), int(places.max()) + 1
         if high - low <= places.size:  # of neighbours each one once
-            return _range_table(frequencies, dtype, low, high), places - low
+            low -= low % KEPT_ROWS
+            return _range_table(frequencies, dtype, low, high + -high % KEPT_ROWS), places - low
     return _any_table(frequencies, dtype, places), _numbered(own)
 
 
@@ -281,7 +280,7 @@ def _any_table_kept(
 
 def _table(frequencies: RopeFrequencies, dtype: np.dtype, places: np.ndarray) -> np.ndarray:
     """Cosines, then sines, (positions, 2 * pairs), of positions of any shape."""
-    axes, pairs = _axes(frequencies), len(frequencies)
+    axes, pairs = frequencies.axis_count, len(frequencies)
     by_axis = places.reshape(axes, -1)
     table = np.empty((by_axis.shape[1], 2 * pairs), dtype)
     for axis in range(axes):
