@@ -148,15 +148,15 @@ def frequencies(function: str, value: Any, kind: type) -> Any:
     return value
 
 
-def rising(function: str, low_name: str, low: Any, high_name: str, high: Any) -> None:
-    if not low < high:
-        raise ValueError(f"{function}: {low_name} must be below {high_name}, got {low} and {high}")
+def not_falling(function: str, low_name: str, low: Any, high_name: str, high: Any) -> None:
+    if low > high:
+        raise ValueError(
+            f"{function}: {low_name} must not be above {high_name}, got {low} and {high}"
+        )
 
 
 def rotary_size(function: str, head_dim: int, part: float) -> int:
     """How many numbers of a head are turned."""
-    if not 0 < part <= 1:
-        raise ValueError(f"{function}: partial_rotary_factor must be within (0, 1], got {part}")
     size = int(head_dim * part)
     if size < 2 or size % 2:
         raise ValueError(
@@ -168,8 +168,8 @@ def rotary_size(function: str, head_dim: int, part: float) -> int:
 
 def base(function: str, name: str, value: Any) -> float:
     number = positive(function, name, value)
-    if number == 1:
-        raise ValueError(f"{function}: {name} must not be 1: all frequencies would be the same")
+    if not 1e-9 <= number <= 1e30 or number == 1:
+        raise ValueError(f"{function}: {name} must be within [1e-9, 1e30], and not 1, got {number}")
     return number
 
 
@@ -255,15 +255,45 @@ def known_keys(function: str, given: Mapping[str, Any], known: set[str]) -> None
         )
 
 
-def scaling_type(function: str, given: Mapping[str, Any], known: Sequence[str]) -> str:
-    found = {given[key] for key in ("rope_type", "type") if given.get(key) is not None}
+def scaling_type(
+    function: str, given: Mapping[str, Any], known: Mapping[str, Any], old: Mapping[str, str]
+) -> str:
+    """The name of a scaling, of which `old` has other names."""
+    names = [given[key] for key in ("rope_type", "type") if given.get(key) is not None]
+    found = {old.get(n, n) if isinstance(n, str) else str(n) for n in names}
     if len(found) != 1:
         what = "no rope_type" if not found else f"both {' and '.join(sorted(map(repr, found)))}"
-        raise ValueError(f"{function}: scaling has {what}: known are {', '.join(known)}")
+        raise ValueError(f"{function}: scaling has {what}: known are {', '.join([*known, *old])}")
     (name,) = found
     if name not in known:
-        raise ValueError(f"{function}: rope_type {name!r} is unknown: known are {', '.join(known)}")
+        raise ValueError(
+            f"{function}: rope_type {name!r} is unknown: known are {', '.join([*known, *old])}"
+        )
     return name
+
+
+def part(function: str, value: Any) -> float:
+    number = positive(function, "partial_rotary_factor", value)
+    if number > 1:
+        raise ValueError(f"{function}: partial_rotary_factor must be within (0, 1], got {number}")
+    return number
+
+
+def some_pairs(function: str, pairs: int) -> int:
+    if not pairs:
+        raise ValueError(f"{function}: partial_rotary_factor is so small that no pair is turned")
+    return pairs
+
+
+def above_one(function: str, name: str, value: float) -> None:
+    if not value > 1:
+        raise ValueError(f"{function}: {name} must be above 1, got {value:g}")
+
+
+def head_size(function: str, width: Any, heads: Any) -> int:
+    if width is None or heads is None:
+        raise ValueError(f"{function}: the configuration has no head_dim, or hidden_size and heads")
+    return whole(function, "hidden_size", width) // whole(function, "num_attention_heads", heads, 1)
 
 
 def needed(function: str, kind: str, name: str, value: Any, where: str = "scaling") -> Any:
@@ -290,10 +320,6 @@ def several_layer_types(function: str, found: Sequence[str], wanted: Any) -> NoR
         f"{function}: the layer types of this configuration have frequencies of their own "
         f"({', '.join(map(repr, found))}): {asked}"
     )
-
-
-def missing(function: str, what: str) -> NoReturn:
-    raise ValueError(f"{function}: the configuration has no {what}")
 
 
 # Sinusoids.

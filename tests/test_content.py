@@ -7,9 +7,7 @@ import pytest
 from test_relative import SIZES, STARTS, positions, softmax_attention
 
 import pyattn
-from pyattn.positional._content import shaw_bias, shaw_values, transformer_xl_bias
-from pyattn.positional._cope import cope_bias
-from pyattn.positional._deberta import deberta_bias, deberta_buckets
+from pyattn import positional
 
 DTYPES = [np.float32, np.float64]
 TOLERANCE = {np.float32: 3e-5, np.float64: 1e-13}
@@ -55,7 +53,9 @@ def test_shaw_bias(rng, queries, keys, left, rows, start):
     q, table = rng.standard_normal((2, 3, queries, 4)), rng.standard_normal((rows, 4))
     own = rows // 2 if left is None else left
     expected = shaw_loops(q, table, keys, own, 0.5, start)
-    compare(shaw_bias(q, table, keys, left=left, query_start=start), expected, np.float64)
+    compare(
+        positional.shaw_bias(q, table, keys, left=left, query_start=start), expected, np.float64
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -69,7 +69,7 @@ def test_shaw_bias_of_any_heads(rng, heads, dtype):
         many = q if heads else q[None]
         expected = shaw_loops(many.astype(float), table.astype(float), 6, 2, -0.3, None)
         expected = expected if heads else expected[0]
-        compare(shaw_bias(q, table, 6, scale=-0.3), expected, dtype)
+        compare(positional.shaw_bias(q, table, 6, scale=-0.3), expected, dtype)
 
 
 @pytest.mark.parametrize("start", STARTS)
@@ -82,17 +82,19 @@ def test_shaw_values(rng, queries, keys, left, rows, start):
     for i, j, at_i, at_j in positions(queries, keys, start):
         row = table[clipped(at_i, at_j, own, rows - 1 - own)]
         expected[..., i, :] += weights[..., i, j, None] * row
-    compare(shaw_values(weights, table, left=left, query_start=start), expected, np.float64)
+    compare(
+        positional.shaw_values(weights, table, left=left, query_start=start), expected, np.float64
+    )
 
 
 def test_shaw_values_per_head_and_without_heads(rng):
     weights, table = rng.random((2, 3, 4, 6)), rng.standard_normal((3, 5, 8))
-    found = shaw_values(weights, table)
+    found = positional.shaw_values(weights, table)
     for at, h in each_head(weights):
-        alone = shaw_values(weights[at], table[h])
+        alone = positional.shaw_values(weights[at], table[h])
         assert alone.shape == (4, 8)
         np.testing.assert_allclose(found[at], alone, rtol=1e-14)
-    single = shaw_values(weights.astype(np.float32), table.astype(np.float32))
+    single = positional.shaw_values(weights.astype(np.float32), table.astype(np.float32))
     compare(single, found, np.float32)
 
 
@@ -108,9 +110,9 @@ def test_shaw_in_a_call(rng):
     weights /= weights.sum(-1, keepdims=True)
     expected = np.einsum("bhij,bhijd->bhid", weights, v_heads[:, :, None] + values_of[offset])
 
-    bias = shaw_bias(q, keys_of, 9)
+    bias = positional.shaw_bias(q, keys_of, 9)
     found = pyattn.attention(q, k, v, bias=bias)
-    found += shaw_values(pyattn.attention_weights(q, k, bias=bias), values_of)
+    found += positional.shaw_values(pyattn.attention_weights(q, k, bias=bias), values_of)
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
@@ -136,18 +138,18 @@ def test_transformer_xl_bias(rng, queries, keys, dtype, per_head):
     r = rng.standard_normal((*heads, queries + keys - 1, 4)).astype(dtype)
     v_bias = rng.standard_normal((*heads, 4)).astype(dtype)
     as_float = [a.astype(float) for a in (q, r, v_bias)]
-    found = transformer_xl_bias(q, r, v_bias)
+    found = positional.transformer_xl_bias(q, r, v_bias)
     compare(found, transformer_xl_loops(*as_float, keys, 0.5), dtype)
-    found = transformer_xl_bias(q, r, v_bias, scale=2)
+    found = positional.transformer_xl_bias(q, r, v_bias, scale=2)
     compare(found, transformer_xl_loops(*as_float, keys, 2.0), dtype)
     if not per_head:
-        alone = transformer_xl_bias(q[1, 2], r, v_bias, scale=2)
+        alone = positional.transformer_xl_bias(q[1, 2], r, v_bias, scale=2)
         compare(alone, found[1, 2].astype(float), dtype)
 
 
 def test_transformer_xl_bias_is_a_view(rng):
     q, r = rng.standard_normal((2, 300, 4)), rng.standard_normal((2, 899, 4))
-    found = transformer_xl_bias(q, r, np.zeros(4))
+    found = positional.transformer_xl_bias(q, r, np.zeros(4))
     assert found.shape == (2, 300, 600) and not found.flags.writeable
     assert found.strides[-2:] == (898 * 8, 8)
     first, end = np.lib.array_utils.byte_bounds(found)
@@ -161,19 +163,19 @@ def test_transformer_xl_in_a_call(rng):
     k, v = rng.standard_normal((2, 2, 3, keys, 8))
     u_bias, v_bias = rng.standard_normal((2, 3, 8))
     r = rng.standard_normal((3, keys, 8))
-    positional = np.einsum("bhid,hjd->bhij", q + v_bias[:, None], r)
-    padded = np.concatenate([np.zeros((2, 3, queries, 1)), positional], axis=-1)
-    shifted = padded.reshape(2, 3, keys + 1, queries)[:, :, 1:].reshape(positional.shape)
+    by_distance = np.einsum("bhid,hjd->bhij", q + v_bias[:, None], r)
+    padded = np.concatenate([np.zeros((2, 3, queries, 1)), by_distance], axis=-1)
+    shifted = padded.reshape(2, 3, keys + 1, queries)[:, :, 1:].reshape(by_distance.shape)
     for i in range(queries):  # what the shift is for
         for j in range(memory + i + 1):
             distance = memory + i - j
             np.testing.assert_array_equal(
-                shifted[..., i, j], positional[..., i, keys - 1 - distance]
+                shifted[..., i, j], by_distance[..., i, keys - 1 - distance]
             )
     expected = softmax_attention(q + u_bias[:, None], k, v, shifted * 8**-0.5, 8**-0.5, True)
 
     later = np.full((3, queries - 1, 8), 7.0)  # of later keys: may be anything
-    bias = transformer_xl_bias(q, np.concatenate([r, later], axis=1), v_bias)
+    bias = positional.transformer_xl_bias(q, np.concatenate([r, later], axis=1), v_bias)
     found = pyattn.attention(q + u_bias[:, None], k, v, bias=bias, causal=True)
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
@@ -189,7 +191,7 @@ def test_deberta_buckets_are_exact(bucket_size, max_position):
     """By whole numbers alone: d is in m + n, the least n with (d / m) ** (m - 1) <= r ** n."""
     m = bucket_size // 2
     distances = np.arange(-2 * max_position, 2 * max_position + 1)
-    found = deberta_buckets(distances, bucket_size, max_position)
+    found = positional.deberta_buckets(distances, bucket_size, max_position)
     assert found.dtype == np.int64
     np.testing.assert_array_equal(found, -found[::-1])
     for d, bucket in zip(distances, found, strict=True):
@@ -215,9 +217,12 @@ def test_deberta_buckets_are_those_of_the_models():
         0, 1, 127, 128, 129, 130, 131, 131, 133, 137, 143, 157, 169, 190, 207, 221, 233, 244, 254,
         254, 255, 255, 255, 255,
     ]  # fmt: skip
-    assert deberta_buckets(distances, 256, 512).tolist() == buckets
-    assert deberta_buckets(-300, 256, 512) == -207
-    assert deberta_buckets(np.array([[-300], [3]], np.int16), 256, 512).tolist() == [[-207], [3]]
+    assert positional.deberta_buckets(distances, 256, 512).tolist() == buckets
+    assert positional.deberta_buckets(-300, 256, 512) == -207
+    assert positional.deberta_buckets(np.array([[-300], [3]], np.int16), 256, 512).tolist() == [
+        [-207],
+        [3],
+    ]
 
 
 def deberta_of_the_models(q, k, pos_key, pos_query, bucket, scale):
@@ -256,15 +261,15 @@ def test_deberta_bias(rng, queries, keys, terms, buckets, dtype):
     size, most = buckets or (None, None)
 
     def bucket(d):
-        return d if buckets is None else int(deberta_buckets(d, *buckets))
+        return d if buckets is None else int(positional.deberta_buckets(d, *buckets))
 
     scale = 1 / math.sqrt(8 * (3 if terms == "both" else 2))
     repeated = np.repeat(k, 2, axis=1)
     as_float = [a if a is None else a.astype(float) for a in (q, repeated, pos_key, pos_query)]
     expected = deberta_of_the_models(*as_float, bucket, scale)
-    found = deberta_bias(q, k, pos_key, pos_query, bucket_size=size, max_position=most)
+    found = positional.deberta_bias(q, k, pos_key, pos_query, bucket_size=size, max_position=most)
     compare(found, expected, dtype)
-    doubled = deberta_bias(
+    doubled = positional.deberta_bias(
         q, k, pos_key, pos_query, bucket_size=size, max_position=most, scale=2 * scale
     )
     compare(doubled, 2 * expected, dtype)
@@ -278,9 +283,11 @@ def test_deberta_bias_of_queries_anywhere(rng, start):
     for i, j, at_i, at_j in positions(3, 7, start):
         row = min(max(at_i - at_j + 3, 0), 5)
         expected[i, j] = 0.7 * float(q[i] @ pos_key[row] + k[j] @ pos_query[row])
-    found = deberta_bias(q, k, pos_key, pos_query, scale=0.7, query_start=start)
+    found = positional.deberta_bias(q, k, pos_key, pos_query, scale=0.7, query_start=start)
     compare(found, expected, np.float64)
-    batched = deberta_bias(q[None, None], k, pos_key, pos_query, scale=0.7, query_start=start)
+    batched = positional.deberta_bias(
+        q[None, None], k, pos_key, pos_query, scale=0.7, query_start=start
+    )
     compare(batched, expected[None, None], np.float64)
 
 
@@ -288,9 +295,9 @@ def test_deberta_in_a_call(rng):
     q, k, v = rng.standard_normal((3, 2, 3, 9, 8))
     pos_key, pos_query = rng.standard_normal((2, 3, 8, 8))
     terms = deberta_of_the_models(
-        q, k, pos_key, pos_query, lambda d: int(deberta_buckets(d, 4, 9)), 24**-0.5
+        q, k, pos_key, pos_query, lambda d: int(positional.deberta_buckets(d, 4, 9)), 24**-0.5
     )
-    bias = deberta_bias(q, k, pos_key, pos_query, bucket_size=4, max_position=9)
+    bias = positional.deberta_bias(q, k, pos_key, pos_query, bucket_size=4, max_position=9)
     found = pyattn.attention(q, k, v, bias=bias, scale=(3 * 8) ** -0.5)
     np.testing.assert_allclose(found, softmax_attention(q, k, v, terms, 24**-0.5), atol=1e-12)
 
@@ -327,7 +334,7 @@ def test_cope_bias(rng, queries, keys, count, start):
     k = rng.standard_normal((2, 2, keys, 8))
     table = rng.standard_normal((count, 8))
     expected = cope_loops(q, k, table, 8**-0.5, start)
-    compare(cope_bias(q, k, table, query_start=start), expected, np.float64)
+    compare(positional.cope_bias(q, k, table, query_start=start), expected, np.float64)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -341,7 +348,7 @@ def test_cope_bias_of_any_heads(rng, heads, dtype):
         many = [a.astype(float) if heads else a[None].astype(float) for a in (q, k)]
         expected = cope_loops(*many, table.astype(float), 1.5, None)
         expected = expected if heads else expected[0]
-        compare(cope_bias(q, k, table, scale=1.5), expected, dtype)
+        compare(positional.cope_bias(q, k, table, scale=1.5), expected, dtype)
 
 
 def test_cope_positions_stay_exact_in_float32():
@@ -351,15 +358,18 @@ def test_cope_positions_stay_exact_in_float32():
     table = np.arange(1000, dtype=np.float32)[:, None]
     gate = 1 / (1 + math.exp(-float(k[0, 0])))
     expected = gate * np.arange(4096, 0, -1)
-    np.testing.assert_allclose(cope_bias(q, k, table)[0], expected, rtol=1.2e-7)
+    np.testing.assert_allclose(positional.cope_bias(q, k, table)[0], expected, rtol=1.2e-7)
 
 
 def test_cope_bias_with_huge_scores_and_nan(rng):
     q, k, table = rng.standard_normal((3, 4, 8))
-    big = cope_bias(1e4 * q, k, table)
+    big = positional.cope_bias(1e4 * q, k, table)
     assert np.isfinite(big).all()
     k[2] = np.nan
-    found, without = cope_bias(q, k, table), cope_bias(q, np.nan_to_num(k), table)
+    found, without = (
+        positional.cope_bias(q, k, table),
+        positional.cope_bias(q, np.nan_to_num(k), table),
+    )
     np.testing.assert_array_equal(found[:2], without[:2])  # of queries that do not see it
     assert np.isnan(found[2:, :3]).all() and not np.isnan(found[3, 3])
 
@@ -369,7 +379,7 @@ def test_cope_in_a_call(rng):
     k, v = rng.standard_normal((2, 2, 2, 9, 8))
     table = rng.standard_normal((4, 8))
     terms = cope_loops(q, k, table, 8**-0.5, None)
-    found = pyattn.attention(q, k, v, bias=cope_bias(q, k, table), causal=True)
+    found = pyattn.attention(q, k, v, bias=positional.cope_bias(q, k, table), causal=True)
     np.testing.assert_allclose(found, softmax_attention(q, k, v, terms, 8**-0.5, True), atol=1e-12)
 
 
@@ -381,13 +391,13 @@ def test_cope_in_a_call(rng):
 def test_nothing(queries, keys, heads):
     q, k, table = np.ones((*heads, queries, 4)), np.ones((*heads, keys, 4)), np.ones((6, 4))
     shape = (*heads, queries, keys)
-    assert shaw_bias(q, table, keys, left=2).shape == shape
-    assert shaw_values(np.ones(shape), table, left=2).shape == (*heads, queries, 4)
-    assert deberta_bias(q, k, table, table).shape == shape
-    assert cope_bias(q, k, table).shape == shape
+    assert positional.shaw_bias(q, table, keys, left=2).shape == shape
+    assert positional.shaw_values(np.ones(shape), table, left=2).shape == (*heads, queries, 4)
+    assert positional.deberta_bias(q, k, table, table).shape == shape
+    assert positional.cope_bias(q, k, table).shape == shape
     if keys:
         r = np.ones((queries + keys - 1, 4))
-        assert transformer_xl_bias(q, r, np.ones(4)).shape == shape
+        assert positional.transformer_xl_bias(q, r, np.ones(4)).shape == shape
 
 
 def test_inputs_stay_as_they_are(rng):
@@ -397,11 +407,11 @@ def test_inputs_stay_as_they_are(rng):
     before = [a.copy() for a in given]
     for a in given:
         a.flags.writeable = False
-    shaw_bias(q, table, 5, left=1)
-    transformer_xl_bias(q, r, v_bias)
-    deberta_bias(q, k, table, table)
-    cope_bias(q, k, table)
-    shaw_values(np.full((2, 5, 5), 0.2), table, left=1)
+    positional.shaw_bias(q, table, 5, left=1)
+    positional.transformer_xl_bias(q, r, v_bias)
+    positional.deberta_bias(q, k, table, table)
+    positional.cope_bias(q, k, table)
+    positional.shaw_values(np.full((2, 5, 5), 0.2), table, left=1)
     for a, b in zip(given, before, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -410,13 +420,15 @@ def test_any_strides(rng):
     q, k = rng.standard_normal((2, 2, 5, 3, 16))[..., ::-2].swapaxes(-2, -3)
     assert not q.flags.c_contiguous
     table = rng.standard_normal((8, 6)).T
-    for function in (cope_bias, lambda q, k, t: deberta_bias(q, k, t, t),
-                     lambda q, k, t: shaw_bias(q, t, 5, left=3)):  # fmt: skip
+    for function in (positional.cope_bias, lambda q, k, t: positional.deberta_bias(q, k, t, t),
+                     lambda q, k, t: positional.shaw_bias(q, t, 5, left=3)):  # fmt: skip
         packed = [np.ascontiguousarray(a) for a in (q, k, table)]
         np.testing.assert_allclose(function(q, k, table), function(*packed), rtol=1e-13)
     weights = rng.random((2, 9, 3, 5)).swapaxes(-1, -2)[..., ::-1]
     np.testing.assert_allclose(
-        shaw_values(weights, table, left=3), shaw_values(weights.copy(), table, left=3), rtol=1e-13
+        positional.shaw_values(weights, table, left=3),
+        positional.shaw_values(weights.copy(), table, left=3),
+        rtol=1e-13,
     )
 
 
@@ -424,103 +436,103 @@ def test_any_strides(rng):
 
 Q, K, T = np.ones((2, 4, 3, 8)), np.ones((2, 2, 5, 8)), np.ones((6, 8))
 CASES = [
-    (lambda: shaw_bias(Q, T.astype("f4"), 5), TypeError,
+    (lambda: positional.shaw_bias(Q, T.astype("f4"), 5), TypeError,
      "shaw_bias: query and table must have the same dtype: query float64, table float32"),
-    (lambda: shaw_bias(Q[0, 0, 0], T, 5), ValueError,
+    (lambda: positional.shaw_bias(Q[0, 0, 0], T, 5), ValueError,
      "shaw_bias: query needs at least 2 axes (length, size), got (8,)"),
-    (lambda: shaw_bias(Q, np.ones((6, 7)), 5), ValueError,
+    (lambda: positional.shaw_bias(Q, np.ones((6, 7)), 5), ValueError,
      "shaw_bias: table must be (offsets, 8) or (4, offsets, 8): query (2, 4, 3, 8), table (6, 7)"),
-    (lambda: shaw_bias(Q, np.ones((3, 6, 8)), 5), ValueError,
+    (lambda: positional.shaw_bias(Q, np.ones((3, 6, 8)), 5), ValueError,
      "shaw_bias: table must be (offsets, 8) or (4, offsets, 8): query (2, 4, 3, 8), "
      "table (3, 6, 8)"),
-    (lambda: shaw_bias(Q[0, 0], np.ones((1, 5, 8)), 5), ValueError,
+    (lambda: positional.shaw_bias(Q[0, 0], np.ones((1, 5, 8)), 5), ValueError,
      "shaw_bias: table must be (offsets, 8): query (3, 8), table (1, 5, 8)"),
-    (lambda: shaw_bias(Q, np.ones((0, 8)), 5), ValueError,
+    (lambda: positional.shaw_bias(Q, np.ones((0, 8)), 5), ValueError,
      "shaw_bias: table needs at least 1 row (axis -2), got (0, 8)"),
-    (lambda: shaw_bias(Q, T, 5), ValueError,
+    (lambda: positional.shaw_bias(Q, T, 5), ValueError,
      "shaw_bias: table (6, 8) has 6 rows, an even number: give left=, the number of offsets "
      "below 0"),
-    (lambda: shaw_bias(Q, T, 5, left=6), ValueError,
+    (lambda: positional.shaw_bias(Q, T, 5, left=6), ValueError,
      "shaw_bias: left must be less than the rows of table (6, 8), 6, got 6"),
-    (lambda: shaw_bias(Q, T, 5, left=-1), ValueError,
+    (lambda: positional.shaw_bias(Q, T, 5, left=-1), ValueError,
      "shaw_bias: left must be at least 0, got -1"),
-    (lambda: shaw_bias(Q, T, 5.0, left=1), TypeError,
+    (lambda: positional.shaw_bias(Q, T, 5.0, left=1), TypeError,
      "shaw_bias: keys must be an integer, got float"),
-    (lambda: shaw_bias(Q, T, 5, left=1, scale=np.nan), ValueError,
+    (lambda: positional.shaw_bias(Q, T, 5, left=1, scale=np.nan), ValueError,
      "shaw_bias: scale must be finite, got nan"),
-    (lambda: shaw_bias(Q, T, 5, left=1, query_start=0.0), TypeError,
+    (lambda: positional.shaw_bias(Q, T, 5, left=1, query_start=0.0), TypeError,
      "shaw_bias: query_start must be an integer, got float"),
-    (lambda: shaw_bias(Q.astype("f2"), T, 5), NotImplementedError,
+    (lambda: positional.shaw_bias(Q.astype("f2"), T, 5), NotImplementedError,
      "shaw_bias: query is float16; half precision is not supported yet: "
      "use query.astype(numpy.float32)"),
-    (lambda: shaw_values(np.ones(3), T), ValueError,
+    (lambda: positional.shaw_values(np.ones(3), T), ValueError,
      "shaw_values: weights needs at least 2 axes (queries, keys), got (3,)"),
-    (lambda: shaw_values(np.ones((4, 3, 5)), np.ones(8)), ValueError,
+    (lambda: positional.shaw_values(np.ones((4, 3, 5)), np.ones(8)), ValueError,
      "shaw_values: table must be (offsets, size) or (4, offsets, size): weights (4, 3, 5), "
      "table (8,)"),
-    (lambda: shaw_values(np.ones((3, 5)), np.ones((1, 5, 8))), ValueError,
+    (lambda: positional.shaw_values(np.ones((3, 5)), np.ones((1, 5, 8))), ValueError,
      "shaw_values: table must be (offsets, size): weights (3, 5), table (1, 5, 8)"),
-    (lambda: shaw_values(np.ones((3, 5)), T), ValueError,
+    (lambda: positional.shaw_values(np.ones((3, 5)), T), ValueError,
      "shaw_values: table (6, 8) has 6 rows, an even number: give left=, the number of offsets "
      "below 0"),
-    (lambda: shaw_values(np.ones((3, 5), int), T), TypeError,
+    (lambda: positional.shaw_values(np.ones((3, 5), int), T), TypeError,
      "shaw_values: weights must be float32 or float64, got int64: "
      "use weights.astype(numpy.float32)"),
-    (lambda: transformer_xl_bias(Q, np.ones((4, 2, 8)), np.ones(8)), ValueError,
+    (lambda: positional.transformer_xl_bias(Q, np.ones((4, 2, 8)), np.ones(8)), ValueError,
      "transformer_xl_bias: relative_keys needs at least 3 rows (axis -2), got (4, 2, 8)"),
-    (lambda: transformer_xl_bias(Q, np.ones((2, 6, 8)), np.ones(8)), ValueError,
+    (lambda: positional.transformer_xl_bias(Q, np.ones((2, 6, 8)), np.ones(8)), ValueError,
      "transformer_xl_bias: relative_keys must be (distances, 8) or (4, distances, 8): "
      "query (2, 4, 3, 8), relative_keys (2, 6, 8)"),
-    (lambda: transformer_xl_bias(Q, T, np.ones((3, 8))), ValueError,
+    (lambda: positional.transformer_xl_bias(Q, T, np.ones((3, 8))), ValueError,
      "transformer_xl_bias: v_bias must be (8,) or (4, 8): query (2, 4, 3, 8), v_bias (3, 8)"),
-    (lambda: transformer_xl_bias(Q[0, 0], T, np.ones((1, 8))), ValueError,
+    (lambda: positional.transformer_xl_bias(Q[0, 0], T, np.ones((1, 8))), ValueError,
      "transformer_xl_bias: v_bias must be (8,): query (3, 8), v_bias (1, 8)"),
-    (lambda: deberta_buckets([1], 1, 512), ValueError,
+    (lambda: positional.deberta_buckets([1], 1, 512), ValueError,
      "deberta_buckets: bucket_size must be at least 2, got 1"),
-    (lambda: deberta_buckets([1], 256, 129), ValueError,
+    (lambda: positional.deberta_buckets([1], 256, 129), ValueError,
      "deberta_buckets: max_position must be at least bucket_size // 2 + 2 = 130, got 129"),
-    (lambda: deberta_buckets([1.0], 256, 512), TypeError,
+    (lambda: positional.deberta_buckets([1.0], 256, 512), TypeError,
      "deberta_buckets: relative_position must be integers, got float64"),
-    (lambda: deberta_bias(Q, K), ValueError,
+    (lambda: positional.deberta_bias(Q, K), ValueError,
      "deberta_bias: pos_key, pos_query or both are needed"),
-    (lambda: deberta_bias(Q, K, T, T.astype("f4")), TypeError,
+    (lambda: positional.deberta_bias(Q, K, T, T.astype("f4")), TypeError,
      "deberta_bias: query, key, pos_key and pos_query must have the same dtype: query float64, "
      "key float64, pos_key float64, pos_query float32"),
-    (lambda: deberta_bias(Q, K[..., :7], T), ValueError,
+    (lambda: positional.deberta_bias(Q, K[..., :7], T), ValueError,
      "deberta_bias: query and key must have the same head size (axis -1): query (2, 4, 3, 8) "
      "has 8, key (2, 2, 5, 7) has 7"),
-    (lambda: deberta_bias(Q[:, :3], K, T), ValueError,
+    (lambda: positional.deberta_bias(Q[:, :3], K, T), ValueError,
      "deberta_bias: 3 query heads cannot be grouped over 2 key/value heads (need H % Hkv == 0): "
      "query (2, 3, 3, 8), key (2, 2, 5, 8)"),
-    (lambda: deberta_bias(Q, K, pos_query=np.ones((2, 6, 8))), ValueError,
+    (lambda: positional.deberta_bias(Q, K, pos_query=np.ones((2, 6, 8))), ValueError,
      "deberta_bias: pos_query must be (rows, 8) or (4, rows, 8): query (2, 4, 3, 8), "
      "pos_query (2, 6, 8)"),
-    (lambda: deberta_bias(Q, K, T, np.ones((8, 8))), ValueError,
+    (lambda: positional.deberta_bias(Q, K, T, np.ones((8, 8))), ValueError,
      "deberta_bias: the number of rows (axis -2), 2 * span, must be even and the same of all: "
      "pos_key (6, 8), pos_query (8, 8)"),
-    (lambda: deberta_bias(Q, K, np.ones((5, 8))), ValueError,
+    (lambda: positional.deberta_bias(Q, K, np.ones((5, 8))), ValueError,
      "deberta_bias: the number of rows (axis -2), 2 * span, must be even and the same of all: "
      "pos_key (5, 8)"),
-    (lambda: deberta_bias(Q, K, np.ones((0, 8))), ValueError,
+    (lambda: positional.deberta_bias(Q, K, np.ones((0, 8))), ValueError,
      "deberta_bias: the number of rows (axis -2), 2 * span, must be even and the same of all: "
      "pos_key (0, 8)"),
-    (lambda: deberta_bias(Q, K, T, bucket_size=4), ValueError,
+    (lambda: positional.deberta_bias(Q, K, T, bucket_size=4), ValueError,
      "deberta_bias: bucket_size and max_position are needed together, or none"),
-    (lambda: deberta_bias(Q, K, T, bucket_size=4, max_position=3), ValueError,
+    (lambda: positional.deberta_bias(Q, K, T, bucket_size=4, max_position=3), ValueError,
      "deberta_bias: max_position must be at least bucket_size // 2 + 2 = 4, got 3"),
-    (lambda: cope_bias(Q, K[:, :, 0, 0], T), ValueError,
+    (lambda: positional.cope_bias(Q, K[:, :, 0, 0], T), ValueError,
      "cope_bias: query and key must have the same head size (axis -1): query (2, 4, 3, 8) has 8, "
      "key (2, 2) has 2"),
-    (lambda: cope_bias(Q[0, 0, 0], K, T), ValueError,
+    (lambda: positional.cope_bias(Q[0, 0, 0], K, T), ValueError,
      "cope_bias: query needs at least 2 axes (length, size), got (8,)"),
-    (lambda: cope_bias(Q, np.ones((3, 2, 5, 8)), T), ValueError,
+    (lambda: positional.cope_bias(Q, np.ones((3, 2, 5, 8)), T), ValueError,
      "cope_bias: leading axes do not broadcast: query (2, 4, 3, 8), key (3, 2, 5, 8)"),
-    (lambda: cope_bias(Q, K, np.ones((2, 6, 8))), ValueError,
+    (lambda: positional.cope_bias(Q, K, np.ones((2, 6, 8))), ValueError,
      "cope_bias: table must be (positions, 8) or (4, positions, 8): query (2, 4, 3, 8), "
      "table (2, 6, 8)"),
-    (lambda: cope_bias(Q, K, np.ones((0, 8))), ValueError,
+    (lambda: positional.cope_bias(Q, K, np.ones((0, 8))), ValueError,
      "cope_bias: table needs at least 1 row (axis -2), got (0, 8)"),
-    (lambda: cope_bias(Q, K, T, scale="1"), TypeError,
+    (lambda: positional.cope_bias(Q, K, T, scale="1"), TypeError,
      "cope_bias: scale must be a real number, got str"),
 ]  # fmt: skip
 

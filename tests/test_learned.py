@@ -8,7 +8,7 @@ import pytest
 from scipy.interpolate import CubicHermiteSpline
 from support import assert_same_bits
 
-from pyattn.positional._learned import resample_1d, resample_2d
+from pyattn import positional
 
 METHODS = list(product(["bicubic", "bilinear"], [False, True]))
 GRIDS = [
@@ -72,7 +72,7 @@ def by_pixel(table, grid, new_grid, prefix, method, antialias, offset=0.0):
 @pytest.mark.parametrize("offset", [0.0, 0.1])
 def test_2d(rng, grid, new_grid, method, antialias, offset):
     table = rng.standard_normal((2 + math.prod(grid), 3))
-    got = resample_2d(
+    got = positional.resample_2d(
         table, grid, new_grid, prefix=2, method=method, antialias=antialias, offset=offset
     )
     expected = by_pixel(table, grid, new_grid, 2, method, antialias, offset)
@@ -85,7 +85,7 @@ def test_2d(rng, grid, new_grid, method, antialias, offset):
 @pytest.mark.parametrize("positions, length", [(5, 13), (13, 5), (1, 4), (4, 1), (2, 3), (40, 41)])
 def test_1d(rng, positions, length, method, antialias):
     table = rng.standard_normal((1 + positions, 3))
-    got = resample_1d(table, length, prefix=1, method=method, antialias=antialias)
+    got = positional.resample_1d(table, length, prefix=1, method=method, antialias=antialias)
     expected = by_pixel(table, (positions, 1), (length, 1), 1, method, antialias)
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-13)
 
@@ -99,7 +99,9 @@ def test_linear_is_numpys(rng, positions, length):
     table = rng.standard_normal((positions, 2))
     at = np.arange(positions) + 0.5
     expected = [np.interp(centres(positions, length), at, column) for column in table.T]
-    np.testing.assert_allclose(resample_1d(table, length).T, expected, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(
+        positional.resample_1d(table, length).T, expected, rtol=0, atol=1e-13
+    )
 
 
 @pytest.mark.parametrize("positions, length", [(5, 13), (13, 5), (1, 4), (9, 10)])
@@ -110,7 +112,7 @@ def test_bicubic_is_a_hermite_spline(rng, positions, length):
     at = np.arange(-2, positions + 2) + 0.5
     spline = CubicHermiteSpline(at, repeated[1:-1], 0.75 * (repeated[2:] - repeated[:-2]))
     expected = spline(centres(positions, length))
-    got = resample_1d(table, length, method="bicubic")
+    got = positional.resample_1d(table, length, method="bicubic")
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-13)
 
 
@@ -118,7 +120,7 @@ def test_antialiased_bicubic_is_catmull_rom_inside(rng):
     """Upwards: as plain bicubic, but with a = -0.5, for all that is not near the border."""
     table = rng.standard_normal((9, 2))
     spline = CubicHermiteSpline(np.arange(9) + 0.5, table, np.gradient(table, axis=0))
-    got = resample_1d(table, 31, method="bicubic", antialias=True)
+    got = positional.resample_1d(table, 31, method="bicubic", antialias=True)
     at = centres(9, 31)
     inside = (at > 1.5) & (at < 7.5)
     np.testing.assert_allclose(got[inside], spline(at[inside]), rtol=0, atol=1e-13)
@@ -128,7 +130,7 @@ def test_antialias_averages():
     """Halved lengths by the triangle: weights 1, 3, 3, 1."""
     table = np.zeros((8, 1))
     table[3] = 8
-    got = resample_1d(table, 4, antialias=True)
+    got = positional.resample_1d(table, 4, antialias=True)
     np.testing.assert_allclose(got.T, [[0, 3, 1, 0]], atol=1e-15)
 
 
@@ -175,7 +177,7 @@ PYTORCH = [
 @pytest.mark.parametrize("method, antialias, offset, grid, pixels", PYTORCH)
 def test_pytorch(method, antialias, offset, grid, pixels):
     table = np.sin(np.arange(12.0) ** 2)[:, None]
-    got = resample_2d(
+    got = positional.resample_2d(
         table, (3, 4), grid, prefix=0, method=method, antialias=antialias, offset=offset
     )
     np.testing.assert_allclose(got.reshape(grid), pixels, rtol=0, atol=1e-13)
@@ -185,7 +187,7 @@ def test_pytorch_1d():
     table = np.sin(np.arange(12.0) ** 2)[:, None]
     expected = [0.589029689365527, 0.342116305051075, -0.562065301770444, 0.732648169101163,
                 -0.054811381359759]  # fmt: skip
-    np.testing.assert_allclose(resample_1d(table, 5)[:, 0], expected, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(positional.resample_1d(table, 5)[:, 0], expected, rtol=0, atol=1e-13)
 
 
 # Laws.
@@ -196,7 +198,7 @@ def test_pytorch_1d():
 def test_laws(rng, grid, new_grid, method, antialias):
     def resampled(image, new_grid):
         rows = image.reshape(-1, image.shape[-1])
-        new = resample_2d(
+        new = positional.resample_2d(
             rows, image.shape[:2], new_grid, prefix=0, method=method, antialias=antialias
         )
         return new.reshape(*new_grid, -1)
@@ -222,9 +224,11 @@ def test_same_grid_same_bits(rng):
         table = rng.standard_normal((2 + 12, 4)).astype(dtype)
         table[0, 0], table[3, 1], table[4, 2] = np.nan, np.inf, -0.0
         for offset, antialias in product([0.0, 0.1], [False, True]):
-            got = resample_2d(table, (3, 4), (3, 4), prefix=2, offset=offset, antialias=antialias)
+            got = positional.resample_2d(
+                table, (3, 4), (3, 4), prefix=2, offset=offset, antialias=antialias
+            )
             assert_same_bits(got, table)
-        got = resample_1d(table, 14)
+        got = positional.resample_1d(table, 14)
         assert_same_bits(got, table)
         assert not np.shares_memory(got, table)
 
@@ -233,31 +237,31 @@ def test_prefix_is_kept_bit_for_bit(rng):
     for dtype in dtypes():
         table = rng.standard_normal((3 + 12, 4)).astype(dtype)
         table[0, 0], table[2, 1] = np.nan, -0.0
-        assert_same_bits(resample_2d(table, (3, 4), (5, 2), prefix=3)[:3], table[:3])
-        assert_same_bits(resample_1d(table, 5, prefix=3)[:3], table[:3])
+        assert_same_bits(positional.resample_2d(table, (3, 4), (5, 2), prefix=3)[:3], table[:3])
+        assert_same_bits(positional.resample_1d(table, 5, prefix=3)[:3], table[:3])
 
 
 def test_other_dtypes_are_computed_in_float64(rng):
     for dtype in dtypes():
         table = rng.standard_normal((1 + 30, 4)).astype(dtype)
-        exact = resample_2d(table.astype(np.float64), (5, 6), (8, 3))
-        assert_same_bits(resample_2d(table, (5, 6), (8, 3)), exact.astype(dtype))
-        exact = resample_1d(table.astype(np.float64), 7)
-        assert_same_bits(resample_1d(table, 7), exact.astype(dtype))
+        exact = positional.resample_2d(table.astype(np.float64), (5, 6), (8, 3))
+        assert_same_bits(positional.resample_2d(table, (5, 6), (8, 3)), exact.astype(dtype))
+        exact = positional.resample_1d(table.astype(np.float64), 7)
+        assert_same_bits(positional.resample_1d(table, 7), exact.astype(dtype))
 
 
 def test_any_layout(rng):
     table = rng.standard_normal((13, 4)).astype(np.float32)
-    expected = resample_2d(table, (3, 4), (4, 5))
+    expected = positional.resample_2d(table, (3, 4), (4, 5))
     frozen = table.copy()
     frozen.flags.writeable = False
     wide = np.zeros((26, 8), np.float32)
     wide[::-2, ::2] = table
     for same in (np.asfortranarray(table), frozen, wide[::-2, ::2], table.astype(">f4")):
-        assert_same_bits(resample_2d(same, (3, 4), (4, 5)), expected)
+        assert_same_bits(positional.resample_2d(same, (3, 4), (4, 5)), expected)
     assert_same_bits(
-        resample_2d(table.tolist(), [3, 4], [4, 5]),
-        resample_2d(table.astype(np.float64), (3, 4), (4, 5)),
+        positional.resample_2d(table.tolist(), [3, 4], [4, 5]),
+        positional.resample_2d(table.astype(np.float64), (3, 4), (4, 5)),
     )
 
 
@@ -266,14 +270,14 @@ def test_any_layout(rng):
 def test_no_patches(rng, grid, new_grid):
     table = rng.standard_normal((1 + math.prod(grid), 3))
     for offset in (0.0, 0.5):
-        assert_same_bits(resample_2d(table, grid, new_grid, offset=offset), table[:1])
+        assert_same_bits(positional.resample_2d(table, grid, new_grid, offset=offset), table[:1])
 
 
 def test_empty():
-    assert resample_2d(np.zeros((13, 0)), (3, 4), (5, 6)).shape == (31, 0)
-    assert resample_1d(np.zeros((0, 3)), 0).shape == (0, 3)
-    assert resample_1d(np.zeros((2, 3)), 0, prefix=1).shape == (1, 3)
-    assert resample_1d(np.ones((2, 3)), 5, prefix=1).tolist() == [[1.0] * 3] * 6
+    assert positional.resample_2d(np.zeros((13, 0)), (3, 4), (5, 6)).shape == (31, 0)
+    assert positional.resample_1d(np.zeros((0, 3)), 0).shape == (0, 3)
+    assert positional.resample_1d(np.zeros((2, 3)), 0, prefix=1).shape == (1, 3)
+    assert positional.resample_1d(np.ones((2, 3)), 5, prefix=1).tolist() == [[1.0] * 3] * 6
 
 
 # Errors, word for word.
@@ -281,56 +285,56 @@ def test_empty():
 TABLE = np.zeros((13, 4), np.float32)
 NOT_FLOAT = "must be float16, bfloat16, float32 or float64, got "
 CASES = [
-    (lambda: resample_2d(TABLE.astype(int), (3, 4), (5, 5)), TypeError,
+    (lambda: positional.resample_2d(TABLE.astype(int), (3, 4), (5, 5)), TypeError,
      f"resample_2d: table {NOT_FLOAT}int64: use table.astype(numpy.float32)"),
-    (lambda: resample_2d(TABLE.astype(complex), (3, 4), (5, 5)), TypeError,
+    (lambda: positional.resample_2d(TABLE.astype(complex), (3, 4), (5, 5)), TypeError,
      f"resample_2d: table {NOT_FLOAT}complex128"),
-    (lambda: resample_1d(TABLE.astype(bool), 5), TypeError,
+    (lambda: positional.resample_1d(TABLE.astype(bool), 5), TypeError,
      f"resample_1d: table {NOT_FLOAT}bool"),
-    (lambda: resample_1d(np.ma.masked_array(TABLE), 5), TypeError,
+    (lambda: positional.resample_1d(np.ma.masked_array(TABLE), 5), TypeError,
      "resample_1d: table must not be a masked array"),
-    (lambda: resample_2d(TABLE[None], (3, 4), (5, 5)), ValueError,
+    (lambda: positional.resample_2d(TABLE[None], (3, 4), (5, 5)), ValueError,
      "resample_2d: table must be (positions, channels), got (1, 13, 4)"),
-    (lambda: resample_1d(TABLE[0], 5), ValueError,
+    (lambda: positional.resample_1d(TABLE[0], 5), ValueError,
      "resample_1d: table must be (positions, channels), got (4,)"),
-    (lambda: resample_1d(TABLE, 5.0), TypeError,
+    (lambda: positional.resample_1d(TABLE, 5.0), TypeError,
      "resample_1d: length must be an integer, got float"),
-    (lambda: resample_1d(TABLE, -1), ValueError,
+    (lambda: positional.resample_1d(TABLE, -1), ValueError,
      "resample_1d: length must be at least 0, got -1"),
-    (lambda: resample_1d(TABLE, 5, prefix=-1), ValueError,
+    (lambda: positional.resample_1d(TABLE, 5, prefix=-1), ValueError,
      "resample_1d: prefix must be at least 0, got -1"),
-    (lambda: resample_1d(TABLE, 5, prefix=14), ValueError,
+    (lambda: positional.resample_1d(TABLE, 5, prefix=14), ValueError,
      "resample_1d: table (13, 4) has 13 rows, fewer than prefix = 14"),
-    (lambda: resample_1d(TABLE, 5, prefix=13), ValueError,
+    (lambda: positional.resample_1d(TABLE, 5, prefix=13), ValueError,
      "resample_1d: 0 positions cannot be resampled to 5"),
-    (lambda: resample_1d(TABLE, 5, method="bilinear"), ValueError,
+    (lambda: positional.resample_1d(TABLE, 5, method="bilinear"), ValueError,
      "resample_1d: method must be 'linear' or 'bicubic', got 'bilinear'"),
-    (lambda: resample_1d(TABLE, 5, antialias=1), TypeError,
+    (lambda: positional.resample_1d(TABLE, 5, antialias=1), TypeError,
      "resample_1d: antialias must be True or False, got int"),
-    (lambda: resample_2d(TABLE, 12, (5, 5)), ValueError,
+    (lambda: positional.resample_2d(TABLE, 12, (5, 5)), ValueError,
      "resample_2d: grid must be (height, width), got 12"),
-    (lambda: resample_2d(TABLE, (3, 4), (5,)), ValueError,
+    (lambda: positional.resample_2d(TABLE, (3, 4), (5,)), ValueError,
      "resample_2d: new_grid must be (height, width), got (5,)"),
-    (lambda: resample_2d(TABLE, (3, 4), (5, 5.0)), TypeError,
+    (lambda: positional.resample_2d(TABLE, (3, 4), (5, 5.0)), TypeError,
      "resample_2d: new_grid[1] must be an integer, got float"),
-    (lambda: resample_2d(TABLE, (-3, 4), (5, 5)), ValueError,
+    (lambda: positional.resample_2d(TABLE, (-3, 4), (5, 5)), ValueError,
      "resample_2d: grid[0] must be at least 0, got -3"),
-    (lambda: resample_2d(TABLE, (3, 4), (5, 5), prefix=0), ValueError,
+    (lambda: positional.resample_2d(TABLE, (3, 4), (5, 5), prefix=0), ValueError,
      "resample_2d: table (13, 4) has 13 rows, prefix = 0 and grid (3, 4) need "
      "prefix + height * width = 12"),
-    (lambda: resample_2d(TABLE[:1], (0, 4), (5, 6)), ValueError,
+    (lambda: positional.resample_2d(TABLE[:1], (0, 4), (5, 6)), ValueError,
      "resample_2d: 0x4 positions cannot be resampled to 5x6"),
-    (lambda: resample_2d(TABLE, (3, 4), (5, 5), method="nearest"), ValueError,
+    (lambda: positional.resample_2d(TABLE, (3, 4), (5, 5), method="nearest"), ValueError,
      "resample_2d: method must be 'bicubic' or 'bilinear', got 'nearest'"),
-    (lambda: resample_2d(TABLE, (3, 4), (5, 5), method=3), ValueError,
+    (lambda: positional.resample_2d(TABLE, (3, 4), (5, 5), method=3), ValueError,
      "resample_2d: method must be 'bicubic' or 'bilinear', got 3"),
-    (lambda: resample_2d(TABLE, (3, 4), (5, 5), antialias=None), TypeError,
+    (lambda: positional.resample_2d(TABLE, (3, 4), (5, 5), antialias=None), TypeError,
      "resample_2d: antialias must be True or False, got NoneType"),
-    (lambda: resample_2d(TABLE, (3, 4), (5, 5), offset=1), ValueError,
+    (lambda: positional.resample_2d(TABLE, (3, 4), (5, 5), offset=1), ValueError,
      "resample_2d: offset must be within [0, 1), got 1.0"),
-    (lambda: resample_2d(TABLE, (3, 4), (5, 5), offset=np.nan), ValueError,
+    (lambda: positional.resample_2d(TABLE, (3, 4), (5, 5), offset=np.nan), ValueError,
      "resample_2d: offset must be within [0, 1), got nan"),
-    (lambda: resample_2d(TABLE, (3, 4), (5, 5), offset="0.1"), TypeError,
+    (lambda: positional.resample_2d(TABLE, (3, 4), (5, 5), offset="0.1"), TypeError,
      "resample_2d: offset must be a real number, got str"),
 ]  # fmt: skip
 

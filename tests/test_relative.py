@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 import pyattn
-from pyattn import biases
-from pyattn.positional._relative import swin_bias, t5_bias, t5_buckets
-from pyattn.positional._relative_functions import fire_bias, kerple_bias, swin_v2_bias
+from pyattn import biases, positional
 
 SIZES = [(1, 1), (1, 6), (6, 1), (4, 4), (3, 7), (7, 3)]
 STARTS = [None, 0, 2, -5, 40]
@@ -78,7 +76,7 @@ SETTINGS = [
 )
 def test_t5_buckets_are_exact(num_buckets, max_distance, bidirectional):
     distances = [*range(-3 * max_distance, 3 * max_distance), 10**9, -(10**9), 2**62, -(2**62)]
-    found = t5_buckets(
+    found = positional.t5_buckets(
         distances,
         bidirectional=bidirectional,
         num_buckets=num_buckets,
@@ -114,21 +112,21 @@ BEGIN = {
 def test_t5_buckets_are_those_of_the_models(num_buckets, max_distance, bidirectional):
     begin = BEGIN[num_buckets, max_distance, bidirectional]
     options = {"num_buckets": num_buckets, "max_distance": max_distance}
-    back = t5_buckets(-np.arange(100_001), bidirectional=bidirectional, **options)
+    back = positional.t5_buckets(-np.arange(100_001), bidirectional=bidirectional, **options)
     assert (np.flatnonzero(np.diff(back)) + 1).tolist() == begin
     np.testing.assert_array_equal(np.unique(back), np.arange(len(begin) + 1))
-    ahead = t5_buckets(np.arange(1, 100_001), bidirectional=bidirectional, **options)
+    ahead = positional.t5_buckets(np.arange(1, 100_001), bidirectional=bidirectional, **options)
     expected = back[1:] + num_buckets // 2 if bidirectional else np.zeros_like(ahead)
     np.testing.assert_array_equal(ahead, expected)
 
 
 def test_t5_buckets_keep_the_shape():
     distances = np.array([[[0, -3], [5, 1000]]], np.int16)
-    assert t5_buckets(distances).tolist() == [[[0, 3], [21, 31]]]
-    assert t5_buckets(distances.astype(">i4")).tolist() == [[[0, 3], [21, 31]]]
-    assert t5_buckets(np.zeros((0, 2), int)).shape == (0, 2)
-    assert t5_buckets(7) == 23
-    assert t5_buckets(np.array([200], np.uint8), bidirectional=False) == 0
+    assert positional.t5_buckets(distances).tolist() == [[[0, 3], [21, 31]]]
+    assert positional.t5_buckets(distances.astype(">i4")).tolist() == [[[0, 3], [21, 31]]]
+    assert positional.t5_buckets(np.zeros((0, 2), int)).shape == (0, 2)
+    assert positional.t5_buckets(7) == 23
+    assert positional.t5_buckets(np.array([200], np.uint8), bidirectional=False) == 0
 
 
 @pytest.mark.parametrize("start", STARTS)
@@ -139,20 +137,20 @@ def test_t5_bias(rng, queries, keys, start, bidirectional):
     expected = np.empty((2, queries, keys), np.float32)
     for i, j, at_i, at_j in positions(queries, keys, start):
         expected[:, i, j] = weight[exact_bucket(at_j - at_i, bidirectional, 12, 20)]
-    bias = t5_bias(
+    bias = positional.t5_bias(
         weight, queries, keys, bidirectional=bidirectional, max_distance=20, query_start=start
     )
     assert bias.shape == expected.shape and bias.dtype == np.float32
     np.testing.assert_array_equal(np.asarray(bias), expected)
     if queries == keys:
-        alone = t5_bias(
+        alone = positional.t5_bias(
             weight, queries, bidirectional=bidirectional, max_distance=20, query_start=start
         )
         np.testing.assert_array_equal(np.asarray(alone), expected)
 
 
 def test_t5_bias_is_a_number_per_distance():
-    bias = t5_bias(np.zeros((32, 8)), 3000, 5000)
+    bias = positional.t5_bias(np.zeros((32, 8)), 3000, 5000)
     assert numbers_held(bias, 8) == 8 * 7999
 
 
@@ -162,7 +160,7 @@ def test_t5_bias_in_the_dtype_of_the_weight(rng, name):
     if name == "bfloat16":
         dtype = pytest.importorskip("ml_dtypes").bfloat16
     weight = rng.standard_normal((32, 3)).astype(dtype)
-    bias = t5_bias(weight, 4, 9)
+    bias = positional.t5_bias(weight, 4, 9)
     assert bias.dtype == weight.dtype
     np.testing.assert_array_equal(np.asarray(bias)[:, 3, 8], weight[0])  # where they are aligned
     np.testing.assert_array_equal(np.asarray(bias)[:, 0, 8], weight[16 + 3])
@@ -171,9 +169,11 @@ def test_t5_bias_in_the_dtype_of_the_weight(rng, name):
 def test_t5_bias_of_later_queries_is_a_part(rng):
     """Decoding: the rows of the last queries, whatever number of them is computed."""
     weight = rng.standard_normal((32, 2))
-    every = np.asarray(t5_bias(weight, 300, bidirectional=False))
-    np.testing.assert_array_equal(t5_bias(weight, 1, 300, bidirectional=False), every[:, -1:])
-    chunk = t5_bias(weight, 50, 220, bidirectional=False)
+    every = np.asarray(positional.t5_bias(weight, 300, bidirectional=False))
+    np.testing.assert_array_equal(
+        positional.t5_bias(weight, 1, 300, bidirectional=False), every[:, -1:]
+    )
+    chunk = positional.t5_bias(weight, 50, 220, bidirectional=False)
     np.testing.assert_array_equal(chunk, every[:, 170:220, :220])
 
 
@@ -190,13 +190,13 @@ def test_swin_bias(rng, height, width):
             row = (yi - yj + height - 1) * (2 * width - 1) + (xi - xj + width - 1)
             expected[:, i, j] = table[row]
     for parameter in (table, table[::-1].copy()[::-1], np.asfortranarray(table)):
-        bias = swin_bias(parameter, (height, width))
+        bias = positional.swin_bias(parameter, (height, width))
         assert bias.shape == expected.shape and bias.dtype == np.float32
         np.testing.assert_array_equal(np.asarray(bias), expected)
         ((_, _, term),) = biases.bias_terms("f", bias, (1, *bias.shape))
         assert np.shares_memory(term, parameter)
     if height == width:
-        np.testing.assert_array_equal(np.asarray(swin_bias(table, height)), expected)
+        np.testing.assert_array_equal(np.asarray(positional.swin_bias(table, height)), expected)
 
 
 def swin_v2_loops(weight_1, bias_1, weight_2, window, divide):
@@ -231,7 +231,7 @@ def swin_v2_loops(weight_1, bias_1, weight_2, window, divide):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_swin_v2_bias(rng, window, pretrained, divide, dtype):
     parameters = [rng.standard_normal(s).astype(dtype) for s in [(5, 2), (5,), (3, 5)]]
-    bias = swin_v2_bias(*parameters, window, pretrained_window=pretrained)
+    bias = positional.swin_v2_bias(*parameters, window, pretrained_window=pretrained)
     pair = (window, window) if isinstance(window, int) else window
     expected = swin_v2_loops(*(p.astype(float) for p in parameters), pair, divide)
     assert bias.shape == expected.shape and bias.dtype == np.float64
@@ -240,7 +240,7 @@ def test_swin_v2_bias(rng, window, pretrained, divide, dtype):
 
 def test_swin_v2_bias_does_not_overflow():
     for sign, limit in ((1, 16.0), (-1, 0.0)):
-        bias = swin_v2_bias([[0.0, 0.0]], [1.0], [[sign * 1e6]], 2)
+        bias = positional.swin_v2_bias([[0.0, 0.0]], [1.0], [[sign * 1e6]], 2)
         np.testing.assert_array_equal(np.asarray(bias), np.full((1, 4, 4), limit))
 
 
@@ -262,16 +262,17 @@ def test_kerple_bias(rng, queries, keys, start, kind):
                 expected[h, i, j] = -own_p * math.log(1 + own_a * d)
             else:
                 expected[h, i, j] = -own_a * d ** min(own_p, 2)
-    bias = kerple_bias(p, a, queries, keys, kind=kind, query_start=start)
+    bias = positional.kerple_bias(p, a, queries, keys, kind=kind, query_start=start)
     assert bias.shape == expected.shape and bias.dtype == np.float64
     np.testing.assert_allclose(np.asarray(bias), expected, rtol=1e-14)
 
 
 def test_kerple_bias_is_logarithmic_by_default():
     np.testing.assert_array_equal(
-        kerple_bias([1.0], [2.0], 3), kerple_bias([1.0], [2.0], 3, 3, kind="log")
+        positional.kerple_bias([1.0], [2.0], 3),
+        positional.kerple_bias([1.0], [2.0], 3, 3, kind="log"),
     )
-    assert numbers_held(kerple_bias([1.0] * 4, [2.0] * 4, 2000), 4) == 4 * 3999
+    assert numbers_held(positional.kerple_bias([1.0] * 4, [2.0] * 4, 2000), 4) == 4 * 3999
 
 
 # FIRE.
@@ -305,7 +306,9 @@ def network(rng, widths, dtype=np.float64, bias=True):
 def test_fire_bias(rng, queries, keys, start, threshold):
     layers = network(rng, [1, 6, 2])
     expected = fire_loops(layers, queries, keys, 0.3, threshold, 1e-6, start)
-    bias = fire_bias(layers, queries, keys, c=0.3, threshold=threshold, query_start=start)
+    bias = positional.fire_bias(
+        layers, queries, keys, c=0.3, threshold=threshold, query_start=start
+    )
     assert bias.shape == expected.shape and bias.dtype == np.float64
     np.testing.assert_allclose(np.asarray(bias), expected, rtol=1e-12, atol=1e-12)
 
@@ -316,19 +319,19 @@ def test_fire_bias_with_any_layers(rng, widths, with_bias):
     layers = network(rng, widths, bias=with_bias)
     for threshold in (3, 50):
         expected = fire_loops(layers, 6, 6, -0.4, threshold, 0.01, None)
-        bias = fire_bias(tuple(layers), 6, c=-0.4, threshold=threshold, eps=0.01)
+        bias = positional.fire_bias(tuple(layers), 6, c=-0.4, threshold=threshold, eps=0.01)
         np.testing.assert_allclose(np.asarray(bias), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_fire_bias_is_structured_up_to_the_threshold(rng):
     layers = network(rng, [1, 4, 2], np.float32)
-    near = fire_bias(layers, 8, 300, c=1, threshold=299)
+    near = positional.fire_bias(layers, 8, 300, c=1, threshold=299)
     assert repr(near) == "<bias relative (2, 8, 300)>" and near.dtype == np.float64
     assert numbers_held(near, 2) == 2 * 307
-    far = fire_bias(layers, 8, 300, c=1, threshold=298.9)
+    far = positional.fire_bias(layers, 8, 300, c=1, threshold=298.9)
     assert repr(far) == "<bias dense (2, 8, 300)>" and far.dtype == np.float32
     np.testing.assert_allclose(np.asarray(near)[:, :7], np.asarray(far)[:, :7], atol=1e-2)
-    assert fire_bias([(layers[0][0], None), (layers[1][0].astype(float), None)], 8, 300,
+    assert positional.fire_bias([(layers[0][0], None), (layers[1][0].astype(float), None)], 8, 300,
                      c=1, threshold=0).dtype == np.float64  # fmt: skip
 
 
@@ -342,10 +345,16 @@ def test_attention(rng, name, queries, keys):
     q = rng.standard_normal((2, 4, queries, 8))
     k, v = rng.standard_normal((2, 2, 2, keys, 8))
     bias = {
-        "t5": lambda: t5_bias(rng.standard_normal((8, 4)), queries, keys, bidirectional=False),
-        "kerple": lambda: kerple_bias(rng.random(4), rng.random(4), queries, keys),
-        "fire": lambda: fire_bias(network(rng, [1, 3, 4]), queries, keys, c=0.1, threshold=9),
-        "fire dense": lambda: fire_bias(network(rng, [1, 3, 4]), queries, keys, c=1, threshold=1),
+        "t5": lambda: positional.t5_bias(
+            rng.standard_normal((8, 4)), queries, keys, bidirectional=False
+        ),
+        "kerple": lambda: positional.kerple_bias(rng.random(4), rng.random(4), queries, keys),
+        "fire": lambda: positional.fire_bias(
+            network(rng, [1, 3, 4]), queries, keys, c=0.1, threshold=9
+        ),
+        "fire dense": lambda: positional.fire_bias(
+            network(rng, [1, 3, 4]), queries, keys, c=1, threshold=1
+        ),
     }[name]()
     expected = softmax_attention(q, k, v, np.asarray(bias), 0.5, causal=True)
     found = pyattn.attention(q, k, v, bias=bias, causal=True, scale=0.5)
@@ -354,7 +363,7 @@ def test_attention(rng, name, queries, keys):
 
 def test_attention_of_swin(rng):
     q, k, v = rng.standard_normal((3, 2, 3, 6, 8))
-    bias = swin_bias(rng.standard_normal((15, 3)), (2, 3))
+    bias = positional.swin_bias(rng.standard_normal((15, 3)), (2, 3))
     expected = softmax_attention(q, k, v, np.asarray(bias), 8**-0.5)
     np.testing.assert_allclose(pyattn.attention(q, k, v, bias=bias), expected, atol=1e-12)
 
@@ -364,7 +373,7 @@ def test_attention_of_swin_v2(rng):
     q, k, v = rng.standard_normal((3, 2, 3, 6, 8))
     parameters = [rng.standard_normal(s) for s in [(5, 2), (5,), (3, 5)]]
     logit_scale = np.array([0.3, 2.0, 9.0])[:, None, None]
-    bias = swin_v2_bias(*parameters, (2, 3))
+    bias = positional.swin_v2_bias(*parameters, (2, 3))
     tau = np.exp(np.minimum(logit_scale, np.log(100)))
     scaled = q * (tau / np.linalg.norm(q, axis=-1, keepdims=True))
     unit = k / np.linalg.norm(k, axis=-1, keepdims=True)
@@ -386,14 +395,14 @@ def test_attention_of_swin_v2(rng):
 def test_nothing(queries, keys):
     layers = [(np.ones((2, 1)), None)]
     for bias in (
-        t5_bias(np.ones((32, 2)), queries, keys),
-        kerple_bias([1.0, 2.0], [1.0, 2.0], queries, keys),
-        fire_bias(layers, queries, keys, c=1.0, threshold=9),
-        fire_bias(layers, queries, keys, c=1.0, threshold=0, query_start=5),
+        positional.t5_bias(np.ones((32, 2)), queries, keys),
+        positional.kerple_bias([1.0, 2.0], [1.0, 2.0], queries, keys),
+        positional.fire_bias(layers, queries, keys, c=1.0, threshold=9),
+        positional.fire_bias(layers, queries, keys, c=1.0, threshold=0, query_start=5),
     ):
         assert bias.shape == (2, queries, keys)
         assert np.asarray(bias).shape == (2, queries, keys)
-    assert t5_bias(np.ones((32, 0)), 3, 4).shape == (0, 3, 4)
+    assert positional.t5_bias(np.ones((32, 0)), 3, 4).shape == (0, 3, 4)
 
 
 # Errors.
@@ -401,91 +410,93 @@ def test_nothing(queries, keys):
 ONES = np.ones((2, 1))
 FLOATS = "must be float16, bfloat16, float32 or float64, got "
 CASES = [
-    (lambda: t5_buckets([0.5]), TypeError,
+    (lambda: positional.t5_buckets([0.5]), TypeError,
      "t5_buckets: relative_position must be integers, got float64"),
-    (lambda: t5_buckets(np.ma.array([1])), TypeError,
+    (lambda: positional.t5_buckets(np.ma.array([1])), TypeError,
      "t5_buckets: relative_position must not be a masked array"),
-    (lambda: t5_buckets(np.array([[0, 2**63]], np.uint64)), ValueError,
+    (lambda: positional.t5_buckets(np.array([[0, 2**63]], np.uint64)), ValueError,
      "t5_buckets: relative_position[0, 1] = 9223372036854775808 is outside "
      "[-4611686018427387904, 4611686018427387904]"),
-    (lambda: t5_buckets(np.int64(-(2**63))), ValueError,
+    (lambda: positional.t5_buckets(np.int64(-(2**63))), ValueError,
      "t5_buckets: relative_position = -9223372036854775808 is outside "
      "[-4611686018427387904, 4611686018427387904]"),
-    (lambda: t5_buckets([1], bidirectional=1), TypeError,
+    (lambda: positional.t5_buckets([1], bidirectional=1), TypeError,
      "t5_buckets: bidirectional must be True or False, got int"),
-    (lambda: t5_buckets([1], num_buckets=3), ValueError,
+    (lambda: positional.t5_buckets([1], num_buckets=3), ValueError,
      "t5_buckets: num_buckets must be at least 4, got 3"),
-    (lambda: t5_buckets([1], num_buckets=1, bidirectional=False), ValueError,
+    (lambda: positional.t5_buckets([1], num_buckets=1, bidirectional=False), ValueError,
      "t5_buckets: num_buckets must be at least 2, got 1"),
-    (lambda: t5_buckets([1], num_buckets=32.0), TypeError,
+    (lambda: positional.t5_buckets([1], num_buckets=32.0), TypeError,
      "t5_buckets: num_buckets must be an integer, got float"),
-    (lambda: t5_buckets([1], max_distance=8), ValueError,
+    (lambda: positional.t5_buckets([1], max_distance=8), ValueError,
      "t5_buckets: max_distance must exceed 8, as many distances have a bucket of their own, got 8"),
-    (lambda: t5_buckets([1], max_distance=16, bidirectional=False), ValueError,
+    (lambda: positional.t5_buckets([1], max_distance=16, bidirectional=False), ValueError,
      "t5_buckets: max_distance must exceed 16, as many distances have a bucket of their own, "
      "got 16"),
-    (lambda: t5_bias(np.zeros(32), 4), ValueError,
+    (lambda: positional.t5_bias(np.zeros(32), 4), ValueError,
      "t5_bias: weight must be (buckets, heads), got (32,)"),
-    (lambda: t5_bias(np.zeros((32, 2), int), 4), TypeError,
+    (lambda: positional.t5_bias(np.zeros((32, 2), int), 4), TypeError,
      "t5_bias: weight " + FLOATS + "int64: use weight.astype(numpy.float32)"),
-    (lambda: t5_bias(np.zeros((3, 2)), 4), ValueError,
+    (lambda: positional.t5_bias(np.zeros((3, 2)), 4), ValueError,
      "t5_bias: weight.shape[0] must be at least 4, got 3"),
-    (lambda: t5_bias(np.zeros((32, 2)), 4, max_distance=7), ValueError,
+    (lambda: positional.t5_bias(np.zeros((32, 2)), 4, max_distance=7), ValueError,
      "t5_bias: max_distance must exceed 8, as many distances have a bucket of their own, got 7"),
-    (lambda: t5_bias(np.zeros((32, 2)), -4), ValueError,
+    (lambda: positional.t5_bias(np.zeros((32, 2)), -4), ValueError,
      "t5_bias: queries must be at least 0, got -4"),
-    (lambda: t5_bias(np.zeros((32, 2)), 4, 2.5), TypeError,
+    (lambda: positional.t5_bias(np.zeros((32, 2)), 4, 2.5), TypeError,
      "t5_bias: keys must be an integer, got float"),
-    (lambda: t5_bias(np.zeros((32, 2)), 4, query_start=[0]), TypeError,
+    (lambda: positional.t5_bias(np.zeros((32, 2)), 4, query_start=[0]), TypeError,
      "t5_bias: query_start must be an integer, got list"),
-    (lambda: swin_bias(np.zeros((10, 2)), (2, 3)), ValueError,
+    (lambda: positional.swin_bias(np.zeros((10, 2)), (2, 3)), ValueError,
      "swin_bias: table (10, 2) has 10 rows, a window of (2, 3) needs "
      "(2 * height - 1) * (2 * width - 1) = 15"),
-    (lambda: swin_bias(np.zeros((3, 5, 2)), (2, 3)), ValueError,
+    (lambda: positional.swin_bias(np.zeros((3, 5, 2)), (2, 3)), ValueError,
      "swin_bias: table must be (distances, heads), got (3, 5, 2)"),
-    (lambda: swin_bias(np.zeros((9, 2)), (2, 0)), ValueError,
+    (lambda: positional.swin_bias(np.zeros((9, 2)), (2, 0)), ValueError,
      "swin_bias: window must be at least 1, got 0"),
-    (lambda: swin_bias(np.zeros((9, 2)), (2, 2, 2)), ValueError,
+    (lambda: positional.swin_bias(np.zeros((9, 2)), (2, 2, 2)), ValueError,
      "swin_bias: window must be one number or two, got (2, 2, 2)"),
-    (lambda: swin_v2_bias(np.zeros((5, 3)), np.zeros(5), np.zeros((1, 5)), 2), ValueError,
+    (lambda: positional.swin_v2_bias(np.zeros((5, 3)), np.zeros(5), np.zeros((1, 5)), 2),
+     ValueError,
      "swin_v2_bias: weight_1 must be (outputs, 2), 2 being what the layer is given, got (5, 3)"),
-    (lambda: swin_v2_bias(np.zeros((5, 2)), np.zeros((5, 1)), np.zeros((1, 5)), 2), ValueError,
-     "swin_v2_bias: bias_1 must be (5,), one per row of weight_1, got (5, 1)"),
-    (lambda: swin_v2_bias(np.zeros((5, 2)), np.zeros(5), np.zeros((5, 1)), 2), ValueError,
+    (lambda: positional.swin_v2_bias(np.zeros((5, 2)), np.zeros((5, 1)), np.zeros((1, 5)), 2),
+     ValueError, "swin_v2_bias: bias_1 must be (5,), one per row of weight_1, got (5, 1)"),
+    (lambda: positional.swin_v2_bias(np.zeros((5, 2)), np.zeros(5), np.zeros((5, 1)), 2),
+     ValueError,
      "swin_v2_bias: weight_2 must be (outputs, 5), 5 being what the layer is given, got (5, 1)"),
-    (lambda: swin_v2_bias(np.zeros((5, 2)), np.zeros(5), np.zeros((1, 5)), 2,
+    (lambda: positional.swin_v2_bias(np.zeros((5, 2)), np.zeros(5), np.zeros((1, 5)), 2,
                           pretrained_window=1), ValueError,
      "swin_v2_bias: pretrained_window must be at least 2, got 1"),
-    (lambda: swin_v2_bias(np.zeros((5, 2)), np.zeros(5), np.zeros((1, 5)), 2,
+    (lambda: positional.swin_v2_bias(np.zeros((5, 2)), np.zeros(5), np.zeros((1, 5)), 2,
                           pretrained_window=(8, 8, 8)), ValueError,
      "swin_v2_bias: pretrained_window must be one number or two, got (8, 8, 8)"),
-    (lambda: kerple_bias([1.0, 2.0], [1.0], 3), ValueError,
+    (lambda: positional.kerple_bias([1.0, 2.0], [1.0], 3), ValueError,
      "kerple_bias: one entry per head is needed of each: p (2,), a (1,)"),
-    (lambda: kerple_bias([[1.0]], [1.0], 3), ValueError,
+    (lambda: positional.kerple_bias([[1.0]], [1.0], 3), ValueError,
      "kerple_bias: p must be (heads,), got (1, 1)"),
-    (lambda: kerple_bias([1.0], [1], 3), TypeError,
+    (lambda: positional.kerple_bias([1.0], [1], 3), TypeError,
      "kerple_bias: a " + FLOATS + "int64: use a.astype(numpy.float32)"),
-    (lambda: kerple_bias([1.0], [1.0], 3, kind="linear"), ValueError,
+    (lambda: positional.kerple_bias([1.0], [1.0], 3, kind="linear"), ValueError,
      "kerple_bias: kind must be 'log' or 'power', got 'linear'"),
-    (lambda: kerple_bias([1.0], [1.0], 3, query_start=True), TypeError,
+    (lambda: positional.kerple_bias([1.0], [1.0], 3, query_start=True), TypeError,
      "kerple_bias: query_start must be an integer, got bool"),
-    (lambda: fire_bias([], 3, c=1, threshold=1), ValueError,
+    (lambda: positional.fire_bias([], 3, c=1, threshold=1), ValueError,
      "fire_bias: at least one layer is needed"),
-    (lambda: fire_bias({1: 2}, 3, c=1, threshold=1), TypeError,
+    (lambda: positional.fire_bias({1: 2}, 3, c=1, threshold=1), TypeError,
      "fire_bias: layers must be a list of (weight, bias), got dict"),
-    (lambda: fire_bias([ONES], 3, c=1, threshold=1), ValueError,
+    (lambda: positional.fire_bias([ONES], 3, c=1, threshold=1), ValueError,
      "fire_bias: layers[0] must be (weight, bias), bias may be None"),
-    (lambda: fire_bias([(ONES, None), (ONES, None)], 3, c=1, threshold=1), ValueError,
+    (lambda: positional.fire_bias([(ONES, None), (ONES, None)], 3, c=1, threshold=1), ValueError,
      "fire_bias: layers[1][0] must be (outputs, 2), 2 being what the layer is given, got (2, 1)"),
-    (lambda: fire_bias([(ONES, [1.0])], 3, c=1, threshold=1), ValueError,
+    (lambda: positional.fire_bias([(ONES, [1.0])], 3, c=1, threshold=1), ValueError,
      "fire_bias: layers[0][1] must be (2,), one per row of layers[0][0], got (1,)"),
-    (lambda: fire_bias([(ONES, [1, 2])], 3, c=1, threshold=1), TypeError,
+    (lambda: positional.fire_bias([(ONES, [1, 2])], 3, c=1, threshold=1), TypeError,
      "fire_bias: layers[0][1] " + FLOATS + "int64: use layers[0][1].astype(numpy.float32)"),
-    (lambda: fire_bias([(ONES, None)], 3, c=np.nan, threshold=1), ValueError,
+    (lambda: positional.fire_bias([(ONES, None)], 3, c=np.nan, threshold=1), ValueError,
      "fire_bias: c must be finite, got nan"),
-    (lambda: fire_bias([(ONES, None)], 3, c=1, threshold="1"), TypeError,
+    (lambda: positional.fire_bias([(ONES, None)], 3, c=1, threshold="1"), TypeError,
      "fire_bias: threshold must be a real number, got str"),
-    (lambda: fire_bias([(ONES, None)], 3, c=1, threshold=1, eps=0), ValueError,
+    (lambda: positional.fire_bias([(ONES, None)], 3, c=1, threshold=1, eps=0), ValueError,
      "fire_bias: eps must be finite and above 0, got 0.0"),
 ]  # fmt: skip
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import Any
 
-from pyattn import _check_encodings, _check_numbers, _check_positions
+from pyattn import _check, _check_encodings, _check_numbers, _check_positions
 from pyattn.positional._angles import PRECISE, TWO_PI
 from pyattn.positional._frequencies import (
     RopeFrequencies,
@@ -49,9 +49,15 @@ class Request:
 
     def original(self) -> float:
         """Positions before the scaling."""
-        if self.options.get("original_max_position_embeddings") is None and self.most is not None:
+        if self.options.get(ORIGINAL) is None and self.most is not None:
             return float(self.most)
-        return self.number("original_max_position_embeddings")
+        return self.number(ORIGINAL)
+
+    def growth(self, original: float, default: float | None = None) -> float:
+        """How many times longer than the original the sequences may be."""
+        if self.options.get("factor") is None and self.most is not None:
+            return self.most / original
+        return self.number("factor", default)
 
     def attention_factor(self, default: float) -> float:
         return self.number("attention_factor", default)
@@ -89,10 +95,7 @@ def _dynamic(request: Request) -> Scaled:
 def _yarn(request: Request) -> Scaled:
     """Slow pairs are interpolated, fast ones stay, those between are blended."""
     options, size, original = request.options, request.size, request.original()
-    if options.get("factor") is None and request.most is not None:
-        factor = request.most / original
-    else:
-        factor = request.number("factor")
+    factor = request.growth(original)
 
     def scale(weight: float) -> float:
         return 0.1 * weight * math.log(factor) + 1 if factor > 1 else 1.0
@@ -101,19 +104,20 @@ def _yarn(request: Request) -> Scaled:
     if options.get("mscale") and options.get("mscale_all_dim"):  # DeepSeek
         ratio = scale(request.number("mscale")) / scale(request.number("mscale_all_dim"))
 
-    def pair_of(turns: float) -> float:
+    def pair_of(turns: float) -> Decimal:
         """The pair that makes so many turns within the original length."""
-        return size * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(request.theta))
+        ratio = Decimal(original) / (Decimal(turns) * TWO_PI)
+        return size * ratio.ln() / (2 * Decimal(request.theta).ln())
 
     low = pair_of(request.number("beta_fast", 32))
     high = pair_of(request.number("beta_slow", 1))
-    if options.get("truncate", True):
-        low, high = math.floor(low), math.ceil(high)
-    low, high = max(low, 0), min(high, size - 1)
-    width = Decimal(high - low) if high != low else Decimal("0.001")
+    if _check.flag("rope_frequencies", "truncate", options.get("truncate", True)):
+        low, high = Decimal(math.floor(low)), Decimal(math.ceil(high))
+    low, high = max(low, Decimal(0)), min(high, Decimal(size - 1))
+    width = high - low if high != low else Decimal("0.001")
     found = []
     for i, f in enumerate(request.plain()):
-        ramp = min(max((i - Decimal(low)) / width, Decimal(0)), Decimal(1))
+        ramp = min(max((i - low) / width, Decimal(0)), Decimal(1))
         found.append(f / Decimal(factor) * ramp + f * (1 - ramp))
     return found, request.attention_factor(ratio)
 
@@ -121,19 +125,18 @@ def _yarn(request: Request) -> Scaled:
 def _longrope(request: Request) -> Scaled:
     """A factor per pair, one list for short sequences and one for long ones."""
     options, original = request.options, request.original()
-    grown = request.most is not None and options.get("original_max_position_embeddings") is not None
-    factor = request.most / original if grown else request.number("factor", 1.0)
+    factor = request.growth(original, 1.0)
     long = request.length is not None and request.length > original
     kind = "long" if long else "short"
     given = _check_positions.needed(
         "rope_frequencies", "longrope", f"{kind}_factor", options.get(f"{kind}_factor")
     )
     each = _check_positions.factors("rope_frequencies", f"{kind}_factor", given, request.size // 2)
+    _check_positions.above_one("rope_frequencies", ORIGINAL, original)
     ratio = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
-    if options.get(f"{kind}_mscale") is not None:  # Phi-3.5-MoE
-        ratio = request.number(f"{kind}_mscale")
+    ratio = request.attention_factor(ratio)
     found = [f / Decimal(float(e)) for f, e in zip(request.plain(), each, strict=True)]
-    return found, request.attention_factor(ratio)
+    return found, request.number(f"{kind}_mscale", ratio)  # the last one in Phi-3.5-MoE
 
 
 def _llama3(request: Request) -> Scaled:
@@ -142,11 +145,14 @@ def _llama3(request: Request) -> Scaled:
     low = Decimal(request.number("low_freq_factor"))
     high = Decimal(request.number("high_freq_factor"))
     original = Decimal(request.original())
-    _check_positions.rising("rope_frequencies", "low_freq_factor", low, "high_freq_factor", high)
+    _check_positions.not_falling(
+        "rope_frequencies", "low_freq_factor", low, "high_freq_factor", high
+    )
     found = []
     for f in request.plain():
         turns = original * f / TWO_PI  # within the original length
-        smooth = min(max((turns - low) / (high - low), Decimal(0)), Decimal(1))
+        between = low < turns < high
+        smooth = (turns - low) / (high - low) if between else Decimal(int(turns >= high))
         found.append((1 - smooth) * f / factor + smooth * f)
     return found, 1.0
 
@@ -155,7 +161,7 @@ def _proportional(request: Request) -> Scaled:
     """The frequencies of the whole head, of which only the first part is used; the rest stays."""
     factor = Decimal(request.number("factor", 1.0))
     head_dim = _check_positions.multiple("rope_frequencies", "head_dim", request.head_dim, 2)
-    used = int(request.part * head_dim // 2)
+    used = _check_positions.some_pairs("rope_frequencies", int(request.part * head_dim // 2))
     frequencies = geometric(request.theta, head_dim)
     return [f / factor if i < used else Decimal(0) for i, f in enumerate(frequencies)], 1.0
 
@@ -170,9 +176,11 @@ SCALINGS: dict[str, Callable[[Request], Scaled]] = {
     "proportional": _proportional,
 }
 OLD_NAMES = {"su": "longrope", "mrope": "default"}
+ORIGINAL = "original_max_position_embeddings"
 ENTRIES = {
+    "max_position_embeddings", "finetuned",  # which says nothing about the frequencies
     "rope_type", "type", "rope_theta", "partial_rotary_factor", "factor", "alpha",
-    "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow", "mscale",
+    ORIGINAL, "attention_factor", "beta_fast", "beta_slow", "mscale",
     "mscale_all_dim", "truncate", "short_factor", "long_factor", "short_mscale", "long_mscale",
     "low_freq_factor", "high_freq_factor", "mrope_section", "mrope_interleaved",
 }  # fmt: skip
@@ -243,33 +251,38 @@ def rope_frequencies(
     """
     function = "rope_frequencies"
     head_dim = _check_numbers.whole(function, "head_dim", head_dim, 2)
-    given = {"rope_type": "default"} if scaling is None else dict(
+    given = {"rope_type": "default"} if scaling is None else _without_nulls(
         _check_positions.mapping(function, "scaling", scaling)
     )  # fmt: skip
     _check_positions.known_keys(function, given, ENTRIES)
-    kind = _check_positions.scaling_type(function, given, (*SCALINGS, *OLD_NAMES))
-    kind = OLD_NAMES.get(kind, kind)
+    kind = _check_positions.scaling_type(function, given, SCALINGS, OLD_NAMES)
     theta = _first(theta, given.get("rope_theta"), 10000.0)
     part = _first(partial_rotary_factor, given.get("partial_rotary_factor"), 1.0)
+    most = _first(max_position_embeddings, given.get("max_position_embeddings"), None)
     request = Request(
         kind,
         head_dim,
-        _check_encodings.positive(function, "partial_rotary_factor", part),
+        _check_positions.part(function, part),
         _check_positions.base(function, "theta", theta),
         given,
-        _optional_size(function, "max_position_embeddings", max_position_embeddings),
+        _optional_size(function, "max_position_embeddings", most),
         _optional_size(function, "length", length),
     )
     with localcontext(PRECISE):
         frequencies = frequencies_of(*SCALINGS[kind](request))
     if given.get("mrope_section") is not None:
-        turns = bool(given.get("mrope_interleaved", False))
+        turns = given.get("mrope_interleaved", False)
+        turns = _check.flag(function, "mrope_interleaved", turns)
         frequencies = rope_sections(frequencies, given["mrope_section"], interleaved=turns)
     return frequencies
 
 
+def _without_nulls(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def _first(*values: Any) -> Any:
-    return next(v for v in values if v is not None)
+    return next((v for v in values if v is not None), None)
 
 
 def _optional_size(function: str, name: str, value: Any) -> int | None:
@@ -278,7 +291,7 @@ def _optional_size(function: str, name: str, value: Any) -> int | None:
 
 def rope_from_config(
     config: Mapping[str, Any], *, layer_type: str | None = None, length: int | None = None
-) -> RopeFrequencies:
+) -> RopeFrequencies | None:
     """The frequencies that a checkpoint's ``config.json`` asks for, of either generation.
 
     Parameters
@@ -295,7 +308,8 @@ def rope_from_config(
 
     Returns
     -------
-    RopeFrequencies
+    RopeFrequencies or None
+        None if the layers of that type have no rotary positions.
 
     Raises
     ------
@@ -311,66 +325,73 @@ def rope_from_config(
     array([1.   , 0.1  , 0.01 , 0.001])
     """
     function = "rope_from_config"
-    config = _check_positions.mapping(function, "config", config)
-    scaling, theta = _rope_of_layer(config, layer_type)
-    scaling = dict(scaling) if scaling else {"rope_type": "default"}
-    scaling.setdefault("rope_type", scaling.get("type") or "default")
-    if OLD_NAMES.get(scaling["rope_type"], scaling["rope_type"]) == "longrope":
-        # Phi-3 has it beside the scaling.
-        original = config.get("original_max_position_embeddings")
-        scaling.setdefault("original_max_position_embeddings", original)
-    head_dim = _head_dim(config)
-    part = _first_of(config, "partial_rotary_factor", "rotary_pct")
-    if part is None and config.get("rotary_dim") is not None:  # GPT-J
-        part = config["rotary_dim"] / head_dim
+    config = _without_nulls(_check_positions.mapping(function, "config", config))
+    scaling, theta = _rope_of_layer(function, config, layer_type)
+    if scaling is None:
+        return None
+    scaling = _without_nulls(_check_positions.mapping(function, "its scaling", scaling))
+    if "rope_type" not in scaling and "type" not in scaling:
+        scaling["rope_type"] = "default"
+    kind = _check_positions.scaling_type(function, scaling, SCALINGS, OLD_NAMES)
+    if kind in ("longrope", "yarn", "llama3") and ORIGINAL in config:  # beside the scaling: Phi-3
+        scaling[ORIGINAL] = config[ORIGINAL]
+    part = scaling.pop("partial_rotary_factor", None)
+    part = _first(part, config.get("partial_rotary_factor"), config.get("rotary_pct"))
+    head_dim = _head_dim(function, config, layer_type, part is not None)
+    if part is None and "rotary_dim" in config:  # GPT-J
+        # The next larger number, since the quotient times head_dim may fall short of rotary_dim.
+        part = min(1.0, math.nextafter(config["rotary_dim"] / head_dim, 2))
     return rope_frequencies(
         head_dim,
-        theta,
+        _first(scaling.pop("rope_theta", None), theta),
         scaling=scaling,
-        partial_rotary_factor=part if scaling.get("partial_rotary_factor") is None else None,
+        partial_rotary_factor=part,
         max_position_embeddings=config.get("max_position_embeddings"),
         length=length,
     )
 
 
-def _first_of(config: Mapping[str, Any], *names: str) -> Any:
-    return next((config[n] for n in names if config.get(n) is not None), None)
-
-
-def _head_dim(config: Mapping[str, Any]) -> int:
-    found = _first_of(config, "qk_rope_head_dim", "head_dim")
+def _head_dim(
+    function: str, config: Mapping[str, Any], layer_type: str | None, partial: bool
+) -> int:
+    if layer_type == "full_attention" and "global_head_dim" in config:  # Gemma 4
+        return config["global_head_dim"]
+    names = ["qk_rope_head_dim", "head_dim", "attention_head_dim", "kv_channels"]
+    if partial:  # of the whole head
+        names = [*names[1:], names[0]]
+    found = _first(*(config.get(name) for name in names))
     if found is None:
-        width = _first_of(config, "hidden_size", "n_embd")
-        heads = _first_of(config, "num_attention_heads", "n_head")
-        if width is None or heads is None:
-            _check_positions.missing("rope_from_config", "head_dim, or hidden_size and heads")
-        found = width // heads
+        width = _first(config.get("hidden_size"), config.get("n_embd"))
+        heads = _first(config.get("num_attention_heads"), config.get("n_head"))
+        found = _check_positions.head_size(function, width, heads)
     return found
 
 
-def _rope_of_layer(config: Mapping[str, Any], layer_type: str | None) -> tuple[Any, float | None]:
-    """The scaling and the theta of a layer."""
-    per_type: dict[str, tuple[Any, float | None]] = {}
-    parameters = config.get("rope_parameters")
-    if parameters and all(isinstance(v, Mapping) for v in parameters.values()):
-        per_type = {name: (own, None) for name, own in parameters.items()}
+def _rope_of_layer(
+    function: str, config: Mapping[str, Any], layer_type: str | None
+) -> tuple[Any, float | None]:
+    """The scaling and the theta of a layer; a scaling of None: none of them is turned."""
+    theta = _first(config.get("rope_theta"), config.get("rotary_emb_base"))
+    parameters = config.get("rope_parameters", {})
+    _check_positions.mapping(function, "rope_parameters", parameters)
+    plain: dict[str, Any] = {}
+    if any(isinstance(v, Mapping) for v in parameters.values()):
+        per_type = {name: (own, theta) for name, own in parameters.items()}
     elif parameters:
-        return parameters, None
-    elif config.get("rope_local_base_freq") is not None:  # Gemma 3
-        full = config.get("rope_scaling"), config.get("rope_theta")
+        return parameters, theta
+    elif "rope_local_base_freq" in config:  # Gemma 3
         per_type = {
-            "full_attention": full,
-            "sliding_attention": (None, config["rope_local_base_freq"]),
+            "full_attention": (config.get("rope_scaling", plain), theta),
+            "sliding_attention": (plain, config["rope_local_base_freq"]),
         }
-    elif config.get("global_rope_theta") is not None:  # ModernBERT
-        local = _first_of(config, "local_rope_theta", "global_rope_theta")
+    elif "global_rope_theta" in config:  # ModernBERT
+        every = config["global_rope_theta"]
         per_type = {
-            "full_attention": (None, config["global_rope_theta"]),
-            "sliding_attention": (None, local),
+            "full_attention": (plain, every),
+            "sliding_attention": (plain, config.get("local_rope_theta", every)),
         }
-    if per_type:
-        if layer_type not in per_type:
-            _check_positions.several_layer_types("rope_from_config", list(per_type), layer_type)
-        return per_type[layer_type]
-    theta = _first_of(config, "rope_theta", "rotary_emb_base")
-    return config.get("rope_scaling"), theta
+    else:
+        return config.get("rope_scaling", plain), theta
+    if layer_type not in per_type:
+        _check_positions.several_layer_types(function, list(per_type), layer_type)
+    return per_type[layer_type]
