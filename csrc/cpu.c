@@ -5,11 +5,18 @@
 int pa_cpu_has_avx2(void) { return 1; }
 int pa_cpu_has_avx512(void) { return 1; }
 #elif defined(__x86_64__)
+#include <cpuid.h>
+
+/* Of which compilers' run times know nothing. Its registers are saved if those of AVX are. */
+static int has_f16c(void) {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
 /* The compiler's run time reads cpuid, and xgetbv for what the operating system saves. */
 int pa_cpu_has_avx2(void) {
   __builtin_cpu_init();
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("f16c");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 
 int pa_cpu_has_avx512(void) {

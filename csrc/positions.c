@@ -94,10 +94,12 @@ static pa_status run(const pa_positions_call *call, row_kernel kernel) {
   const double bytes = rows * (double)row_bytes;
   j.task_rows = max64(1, RUN_BYTES / row_bytes);
   j.blocks = (call->rows + j.task_rows - 1) / j.task_rows;
-  j.stream = bytes >= STREAMED_BYTES && call->out.data != call->x.data;
+  const int in_place = call->out.data == call->x.data;
+  j.stream = bytes >= STREAMED_BYTES && !in_place;
   pa_team_begin(&j.team, batch * j.blocks, FLOPS_PER_BYTE * bytes, call->poll);
   pa_status status = pa_team_run(&j.team, batch * j.blocks, task, &j);
-  if (pa_team_lost(&j.team)) status = pa_team_run(&j.team, batch * j.blocks, task, &j);
+  /* In place nothing can be done twice; but then nothing polls, and no handler can have forked. */
+  if (pa_team_lost(&j.team) && !in_place) status = pa_team_run(&j.team, batch * j.blocks, task, &j);
   pa_team_end(&j.team);
   return status;
 }

@@ -114,7 +114,8 @@ pa_status pa_attention(pa_attention_call *call);
  *
  * pa_rope turns the pairs of each row: (a, b) becomes (a cos - b sin, a sin + b cos). Pair i <
  * pairs is columns (i, pairs + i), or interleaved (2i, 2i + 1); columns from 2 * pairs on stay as
- * they are. A row of the table is `pairs` cosines, then `pairs` sines, contiguous doubles.
+ * they are. A row of the table is `pairs` cosines, then `pairs` sines, contiguous: float where x is
+ * of halves, else double, in which the call computes.
  *
  * pa_add_positions adds the row of the table, `cols` numbers of the type of x. */
 typedef struct pa_positions_call {

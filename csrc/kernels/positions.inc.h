@@ -1,5 +1,5 @@
 /* Positions: rows are rotated by angles, or get a row of a table added. Both are bound by memory,
- * so they compute in double, which costs nothing and rounds each result once. */
+ * so they compute in a type with more digits than the numbers have, which costs nothing. */
 #ifndef PA_POSITIONS_INC_H
 #define PA_POSITIONS_INC_H
 

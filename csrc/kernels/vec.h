@@ -81,7 +81,7 @@ PA_INLINE vf vf_set1_at(const char *p) { return vf_set1(*(const real_any *)p); }
 #if PA_REAL_BITS == 32
 PA_INLINE vf vf_load_singles(const void *p) { return vf_load(p); }
 PA_INLINE void vf_store_singles(void *p, vf x) { vf_store(p, x); }
-#elif PA_VEC_BYTES == 64 && defined(PA_HAVE_AVX512)
+#elif PA_VEC_BYTES == 64 && defined(PA_HAVE_AVX512) && !defined(PA_SIMDE)
 PA_INLINE vf vf_load_singles(const void *p) { return (vf)_mm512_cvtps_pd(_mm256_loadu_ps(p)); }
 PA_INLINE void vf_store_singles(void *p, vf x) { _mm256_storeu_ps(p, _mm512_cvtpd_ps((__m512d)x)); }
 #elif PA_VEC_BYTES == 32 && defined(PA_HAVE_AVX2_FMA)

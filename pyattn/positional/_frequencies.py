@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal, localcontext
 from typing import Any
 
@@ -47,6 +47,14 @@ class RopeFrequencies:
     def __len__(self) -> int:
         """The number of pairs."""
         return len(self.inv_freq)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, tuple(getattr(self, f.name) for f in fields(self))
+
+
+def _restored(*values: Any) -> RopeFrequencies:
+    """From a pickle, in which arrays forget that they are read-only."""
+    return RopeFrequencies(*(_fixed(v) if isinstance(v, np.ndarray) else v for v in values))
 
 
 def frequencies_of(exact: Iterable[Decimal], attention_factor: float = 1.0) -> RopeFrequencies:

@@ -86,7 +86,9 @@ def rope_table(
     function = "rope_table"
     _check_positions.one_way(function, frequencies, length, cosines, sines)
     if cosines is not None:
-        return RopeTable(np.concatenate(_check_positions.table_pair(function, cosines, sines), 1))
+        table = np.concatenate(_check_positions.table_pair(function, cosines, sines), axis=1)
+        table.flags.writeable = False
+        return RopeTable(table)
     found = _frequencies(function, frequencies)
     _check_positions.one_axis(function, found.axis_count)
     length = _check_numbers.whole(function, "length", length)

@@ -40,8 +40,7 @@ def sinusoidal(
         then all sines, as for the time steps of diffusion models.
     denominator : {"d", "half-1"}
         Number i of n frequencies is ``base ** (-2 i / D)``, as in the paper, Marian and most
-        diffusion models; or ``base ** (-i / (n - 1))``, with n = D // 2, as in tensor2tensor,
-        fairseq and Whisper.
+        diffusion models; or ``base ** (-i / (n - 1))``, as in tensor2tensor, fairseq and Whisper.
     dtype : dtype, default float32
 
     Returns
@@ -79,7 +78,7 @@ def sinusoidal(
     _check_encodings.choice(function, "denominator", denominator, ("d", "half-1"))
     dtype = _check_encodings.dtype(function, dtype)
     count = (dim + 1) // 2 if order == "interleaved" else dim // 2
-    below = dim if denominator == "d" else 2 * (dim // 2 - 1)
+    below = dim if denominator == "d" else 2 * (count - 1)
     exponents = [(2 * i, max(below, 1)) for i in range(count)]  # of a single frequency: 0
     sines, cosines = sines_cosines(places, Turns.of(powers(base, exponents)))
     return _ordered(sines, cosines, dim, order, dtype)

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 FLAGS = {
-    "avx2": ["-mavx2", "-mfma"],
+    "avx2": ["-mavx2", "-mfma", "-mf16c"],
     "avx512": ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma",
                "-mprefer-vector-width=512"],
 }  # fmt: skip
