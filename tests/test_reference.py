@@ -234,6 +234,7 @@ def test_same_options(name):
     twin = dict(inspect.signature(getattr(reference, name)).parameters)
     if twin.pop("visibility", None):
         twin |= {k: p for k, p in visibility.items() if k != "shape"}
-    own = dict(inspect.signature(getattr(pyattn, name)).parameters)
+    home = pyattn if hasattr(pyattn, name) else pyattn.positional
+    own = dict(inspect.signature(getattr(home, name)).parameters)
     own.pop("out", None)
     assert {k: p.default for k, p in own.items()} == {k: p.default for k, p in twin.items()}
