@@ -69,13 +69,6 @@ def read_bandwidth() -> float:
     return best
 
 
-def copy_bandwidth(to: np.ndarray, data: np.ndarray) -> float:
-    """Bytes/s read and written by one copy of `data` past the caches, on pyattn's threads."""
-    start = time.perf_counter()
-    _core.probe_copy(to, data)
-    return 2 * data.nbytes / (time.perf_counter() - start)
-
-
 def peak_memory(call: Call) -> int | None:
     """Bytes by which a call raises the resident set at most; None where /proc cannot tell."""
 

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 import pyattn
-from benchmarks.measuring import TURN, Call, copy_bandwidth, fastest, say, take_turn
-from pyattn import positional, reference
+from benchmarks.measuring import TURN, Call, fastest, say, take_turn
+from pyattn import _core, positional, reference
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12, "float16": 2e-3, "bfloat16": 2e-2}
 
@@ -24,35 +24,46 @@ class Case:
     interleaved: bool = False
     layout: str = "bhld"
     dtype: str = "float32"
-    in_place: bool = False
+    out: str = "there"  # where the result goes: an array that is "there", a "new" one, "x" itself
+    positions: str = "L"  # "BL": different ones in every sequence
+
+    @property
+    def in_place(self) -> bool:
+        return self.out == "x"
 
     def __str__(self) -> str:
         return f"{self.name} {','.join(map(str, self.shape))}"
 
 
-LARGE = (8, 32, 2048, 128)
+LARGE, ADDED = (8, 32, 2048, 128), (64, 1024, 1024)
 CASES = [
     Case("rope", "rope", LARGE),
+    Case("rope, new result", "rope", LARGE, out="new"),
+    Case("rope in place", "rope", LARGE, out="x"),
     Case("rope interleaved", "rope", LARGE, interleaved=True),
-    Case("rope in place", "rope", LARGE, in_place=True),
+    Case("rope (B, L) positions", "rope", LARGE, positions="BL"),
     Case("rope blhd", "rope", (8, 2048, 32, 128), layout="blhd"),
     Case("rope float64", "rope", (8, 32, 1024, 128), dtype="float64"),
     Case("rope float16", "rope", LARGE, dtype="float16"),
     Case("rope bfloat16", "rope", LARGE, dtype="bfloat16"),
     Case("rope D=64", "rope", (32, 12, 512, 64)),
     Case("rope decode", "rope", (8, 32, 1, 128)),
-    Case("add_positions", "add", (64, 1024, 1024)),
-    Case("add in place", "add", (64, 1024, 1024), in_place=True),
+    Case("add", "add", ADDED),
+    Case("add, new result", "add", ADDED, out="new"),
+    Case("add in place", "add", ADDED, out="x"),
+    Case("add (B, L) positions", "add", ADDED, positions="BL"),
+    Case("add (B, L), new result", "add", ADDED, positions="BL", out="new"),
     Case("add MiniLM", "add", (32, 128, 384)),
 ]
-QUICK = {"rope", "rope in place", "rope decode", "add_positions"}
+QUICK = {"rope", "rope in place", "rope decode", "add"}
 
 
 @dataclass
 class Inputs:
     x: np.ndarray
-    table: np.ndarray  # of positions, or none
-    cosines: np.ndarray  # (L, D / 2)
+    table: np.ndarray  # to be added, (L, D)
+    positions: np.ndarray
+    cosines: np.ndarray  # of the positions, (..., L, D / 2)
     sines: np.ndarray
     frequencies: positional.RopeFrequencies
 
@@ -69,13 +80,29 @@ def make_inputs(case: Case) -> Inputs | None:
     length = case.shape[1 if case.layout == "blhd" or case.kind == "add" else 2]
     frequencies = positional.rope_frequencies(case.shape[-1])
     table = positional.rope_table(frequencies, length)
+    positions = np.arange(length)
+    if case.positions == "BL":  # each sequence begins elsewhere
+        positions = (positions + rng.integers(0, length, (case.shape[0], 1))) % length
     return Inputs(
         rng.standard_normal(case.shape, dtype=np.float32).astype(dtype),
         rng.standard_normal((length, case.shape[-1]), dtype=np.float32).astype(dtype),
-        table.cosines.astype(np.float32),
-        table.sines.astype(np.float32),
+        positions,
+        table.cosines[positions].astype(np.float32),
+        table.sines[positions].astype(np.float32),
         frequencies,
     )
+
+
+def place(case: Case, x: Inputs) -> np.ndarray | None:
+    """Where the result goes. Memory that is there has been touched."""
+    return {"there": np.ones_like(x.x), "new": None, "x": x.x}[case.out]
+
+
+def per_head(case: Case, a: np.ndarray) -> np.ndarray:
+    """(..., L, d) as it broadcasts to the heads."""
+    if case.layout == "blhd":
+        return a[..., None, :]
+    return a[:, None] if a.ndim > 2 else a
 
 
 def contestants(suite: str) -> tuple[list[str], list[str]]:
@@ -91,24 +118,20 @@ def cases(suite: str, quick: bool) -> list[Case]:
 
 
 def run_pyattn(case: Case, x: Inputs, threads: int) -> list[Call]:
-    # The result is written to memory that is there, as for the others it is after some rounds.
-    out = x.x if case.in_place else np.zeros_like(x.x)
+    out = place(case, x)
     if case.kind == "add":
-        return [lambda: positional.add_positions(x.x, x.table, out=out)]
+        return [lambda: positional.add_positions(x.x, x.table, x.positions, out=out)]
     options = {"interleaved": case.interleaved, "layout": case.layout, "out": out}
-    return [lambda: positional.rope(x.x, None, x.frequencies, **options)]
+    return [lambda: positional.rope(x.x, x.positions, x.frequencies, **options)]
 
 
 def run_numpy(case: Case, x: Inputs, threads: int) -> list[Call]:
     if case.dtype == "bfloat16":
         return []
-    out = x.x if case.in_place else np.zeros_like(x.x)
+    out = place(case, x)
     if case.kind == "add":
-        rows = np.arange(len(x.table))
-        return [lambda: np.add(x.x, x.table[rows], out=out)]
-    cosines, sines = (a.astype(case.dtype) for a in (x.cosines, x.sines))
-    if case.layout == "blhd":
-        cosines, sines = cosines[:, None], sines[:, None]
+        return [lambda: np.add(x.x, x.table[x.positions], out=out)]
+    cosines, sines = (per_head(case, a).astype(case.dtype) for a in (x.cosines, x.sines))
     half = case.shape[-1] // 2
     a, b = (x.x[..., :half], x.x[..., half:])
     if case.interleaved:
@@ -116,11 +139,12 @@ def run_numpy(case: Case, x: Inputs, threads: int) -> list[Call]:
 
     def call() -> np.ndarray:
         first, second = a * cosines - b * sines, a * sines + b * cosines
+        result = np.empty_like(x.x) if out is None else out
         if case.interleaved:
-            out[..., 0::2], out[..., 1::2] = first, second
+            result[..., 0::2], result[..., 1::2] = first, second
         else:
-            out[..., :half], out[..., half:] = first, second
-        return out
+            result[..., :half], result[..., half:] = first, second
+        return result
 
     return [call]
 
@@ -130,23 +154,38 @@ def run_torch(case: Case, x: Inputs, threads: int) -> list[Call]:
     import torch
 
     torch.set_num_threads(threads)
-    bits = x.x.view(np.int16) if case.dtype == "bfloat16" else x.x
-    t = torch.from_numpy(bits)
-    t = t.view(torch.bfloat16) if case.dtype == "bfloat16" else t
-    if case.kind == "add":
-        table, rows = torch.from_numpy(x.table), torch.arange(len(x.table))
 
-        def add() -> np.ndarray:
+    def tensor(a: np.ndarray) -> torch.Tensor:
+        if a.dtype.name == "bfloat16":
+            return torch.from_numpy(a.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(a)
+
+    def array(t: torch.Tensor) -> np.ndarray:
+        return t.float().numpy() if t.dtype == torch.bfloat16 else t.numpy()
+
+    t = tensor(x.x)
+    out = place(case, x)
+    out = None if out is None else tensor(out)
+
+    def with_result(expression: Callable[[], torch.Tensor]) -> list[Call]:
+        def call() -> np.ndarray:
             with torch.inference_mode():
-                return (t.add_(table[rows]) if case.in_place else t + table[rows]).numpy()
+                return array(expression())
 
-        return [add]
-    twice = (lambda a: np.repeat(a, 2, axis=-1)) if case.interleaved else (
-        lambda a: np.concatenate([a, a], axis=-1)
-    )  # fmt: skip
-    cosines, sines = (torch.from_numpy(twice(a)).to(t.dtype) for a in (x.cosines, x.sines))
-    if case.layout == "blhd":
-        cosines, sines = cosines[:, None], sines[:, None]
+        return [call]
+
+    if case.kind == "add":
+        table, rows = tensor(x.table), torch.from_numpy(x.positions)
+        return with_result(lambda: torch.add(t, table[rows], out=out))
+
+    def twice(a: np.ndarray) -> np.ndarray:
+        if case.interleaved:
+            return np.repeat(a, 2, axis=-1)
+        return np.concatenate([a, a], axis=-1)
+
+    cosines, sines = (
+        torch.from_numpy(per_head(case, twice(a))).to(t.dtype) for a in (x.cosines, x.sines)
+    )
     half = case.shape[-1] // 2
 
     def partners() -> torch.Tensor:
@@ -154,13 +193,7 @@ def run_torch(case: Case, x: Inputs, threads: int) -> list[Call]:
             return torch.stack((-t[..., 1::2], t[..., 0::2]), dim=-1).flatten(-2)
         return torch.cat((-t[..., half:], t[..., :half]), dim=-1)
 
-    def rope() -> np.ndarray:
-        with torch.inference_mode():
-            out = t * cosines + partners() * sines
-            out = t.copy_(out) if case.in_place else out
-            return out.float().numpy() if case.dtype == "bfloat16" else out.numpy()
-
-    return [rope]
+    return with_result(lambda: torch.add(t * cosines, partners() * sines, out=out))
 
 
 CONTESTANTS: dict[str, Callable[[Case, Inputs, int], list[Call]]] = {
@@ -179,11 +212,13 @@ def check(call: Call, case: Case, x: Inputs) -> float:
     got = call()
     worst = 0.0
     for b in (0, -1):
+        positions = x.positions[b] if x.positions.ndim > 1 else x.positions
         if case.kind == "add":
-            want = reference.add_positions(before[b], x.table)
+            want = reference.add_positions(before[b], x.table, positions)
         else:
             options = {"interleaved": case.interleaved, "layout": case.layout}
-            want = reference.rope(before[b].astype(np.float64), None, x.frequencies, **options)
+            one = before[b].astype(np.float64)
+            want = reference.rope(one, positions, x.frequencies, **options)
         worst = max(worst, float(np.abs(got[b].astype(np.float64) - want).max()))
     if case.in_place:
         x.x[...] = before
@@ -226,28 +261,23 @@ def measure(case: Case, names: list[str], threads: int, seconds: float, rounds: 
     # A copy of the same size: what memory allows. Of pages that are there: untouched ones are all
     # the same page of zeros.
     data, to = np.ones(x.x.nbytes, np.uint8), np.ones(x.x.nbytes, np.uint8)
+    calls["copy"] = lambda: _core.probe_copy(to, data)
     repeats = {name: max(1, int(TURN / take_turn(call, 1))) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
-    copies: list[float] = []
     deadline = time.perf_counter() + 2 * seconds
     while row.rounds < rounds and (row.rounds < 3 or time.perf_counter() < deadline):
         for name, call in calls.items():
             times[name].append(take_turn(call, repeats[name]))
-            if name == "pyattn":
-                copy_bandwidth(to, data)
-                copies.append(max(copy_bandwidth(to, data) for _ in range(2)))
             if case.in_place:
                 x.x[...] = 1  # or it would leave the range of its type
         row.rounds += 1
+    copied = times.pop("copy")
     for name, t in times.items():
         row.seconds[name] = statistics.median(t)
-        row.speedup[name] = statistics.median(
-            a / b for a, b in zip(t, times["pyattn"], strict=True)
-        )
-    row.copied = statistics.median(copies)
-    row.of_copy = statistics.median(
-        row.bytes / t / c for t, c in zip(times["pyattn"], copies, strict=True)
-    )
+        ratios = [a / b for a, b in zip(t, times["pyattn"], strict=True)]
+        row.speedup[name] = statistics.median(ratios)
+    row.copied = row.bytes / statistics.median(copied)
+    row.of_copy = statistics.median(c / t for t, c in zip(times["pyattn"], copied, strict=True))
     return row
 
 

@@ -124,7 +124,7 @@ typedef struct pa_positions_call {
   int64_t batch[PA_MAX_BATCH_AXES];
   int64_t heads, rows, cols;
   pa_view x, out;
-  pa_view index; /* int64 (..., rows): `batch` and `row` count */
+  pa_view index; /* int64 (..., rows); `head` is 0, and `col` does not count */
   const char *table;
   int64_t table_row, table_col; /* strides in bytes; pa_rope does not look at table_col */
   int64_t pairs;                /* pa_rope only, 2 * pairs <= cols */

@@ -384,6 +384,7 @@ cdef int fill_positions(pa_positions_call *call, cnp.ndarray x, cnp.ndarray out,
         call.index.batch[axis] = cnp.PyArray_STRIDE(index, axis)
     call.index.data = cnp.PyArray_BYTES(index)
     call.index.row = cnp.PyArray_STRIDE(index, axes)
+    call.index.head = 0
     expect(cnp.PyArray_NDIM(table) == 2 and cnp.PyArray_ISNOTSWAPPED(table), "wrong table")
     check_index(index, cnp.PyArray_DIM(table, 0))
     call.table = cnp.PyArray_BYTES(table)

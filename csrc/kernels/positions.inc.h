@@ -14,10 +14,11 @@ PA_INLINE const char *table_row(const pa_table_rows *rows, int64_t n) {
   return rows->table + index * rows->table_row;
 }
 
-/* How many rows ahead to ask for. */
-PA_INLINE int64_t rows_ahead(ptrdiff_t bytes) {
+/* How many rows ahead to ask for. No more than there are: those that come after are as many. */
+PA_INLINE int64_t rows_ahead(const pa_table_rows *rows, ptrdiff_t bytes) {
   enum { distance = 8192 };
-  return distance / bytes + 1;
+  const int64_t ahead = distance / bytes + 1;
+  return ahead < rows->count ? ahead : rows->count;
 }
 
 /* Asks the second cache for the row that comes `ahead` rows after row n: arithmetic fills the
@@ -100,7 +101,7 @@ PA_INLINE void rotate_rows(int type, int interleaved, int stream, const pa_table
   const ptrdiff_t step = interleaved ? 2 : 1, apart = interleaved ? 1 : pairs;
   const ptrdiff_t partner = (interleaved ? LANES : pairs) * bytes;
   const int whole = is_whole(rows, bytes);
-  const int64_t ahead = rows_ahead(row_bytes), vectors = whole ? pairs / LANES * LANES : 0;
+  const int64_t ahead = rows_ahead(rows, row_bytes), vectors = whole ? pairs / LANES * LANES : 0;
   for (int64_t n = 0; n < rows->count; ++n) {
     const char *from = rows->from + n * rows->from_step;
     char *to = rows->to + n * rows->to_step;
@@ -130,7 +131,8 @@ PA_INLINE void rotate_any(int type, const pa_table_rows *rows, int64_t pairs, in
 PA_INLINE void shift_rows(int type, int stream, const pa_table_rows *rows) {
   const ptrdiff_t bytes = type_bytes(type), row_bytes = rows->cols * bytes;
   const int whole = is_whole(rows, bytes) && rows->table_col == bytes;
-  const int64_t ahead = rows_ahead(row_bytes), vectors = whole ? rows->cols / LANES * LANES : 0;
+  const int64_t ahead = rows_ahead(rows, row_bytes),
+                vectors = whole ? rows->cols / LANES * LANES : 0;
   for (int64_t n = 0; n < rows->count; ++n) {
     const char *from = rows->from + n * rows->from_step, *more = table_row(rows, n);
     char *to = rows->to + n * rows->to_step;

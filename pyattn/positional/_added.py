@@ -69,7 +69,14 @@ def add_positions(
     aside = out is not None and isinstance(out, np.ndarray) and np.may_share_memory(out, table)
     numbers = _rows.plain(table.copy() if aside else table)
 
-    def kernel(a: np.ndarray, b: np.ndarray) -> None:
-        _rows.add_kernel(a, b, spread(index, rows), numbers)
+    # Sequences with the same positions are like heads: each row of the table is read once for all.
+    alike = index.ndim == 1 and x.ndim > 2
+    wanted = (*rows[:-2], rows[-1]) if alike else rows
 
-    return _rows.apply(function, x, out, kernel, lambda a: a[..., None, :, :])
+    def inner(a: np.ndarray) -> np.ndarray:
+        return a if alike else a[..., None, :, :]
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> None:
+        _rows.add_kernel(a, b, spread(index, wanted), numbers)
+
+    return _rows.apply(function, x, out, kernel, inner)
