@@ -43,7 +43,8 @@ ISA_FLAGS = {
 }
 ISA_FLAGS["amd64"] = ISA_FLAGS["x86_64"]
 ISA_FLAGS["arm64"] = ISA_FLAGS["aarch64"]
-HEADERS = sorted(str(p) for p in Path("csrc").rglob("*") if p.suffix in {".h", ".inc"})
+SOURCES = sorted(str(p) for p in Path("csrc").rglob("*") if p.suffix in {".h", ".inc", ".c"})
+HEADERS = [name for name in SOURCES if not name.endswith(".c")]
 
 
 def library(name: str, sources: list[Path], cflags: list[str]) -> tuple[str, dict]:
@@ -62,7 +63,7 @@ core = Extension(
     ["pyattn/_core.pyx"],
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
-    depends=HEADERS,
+    depends=SOURCES,  # of the libraries too, or it would not be linked again
     # The libraries come from build_clib, in this order; drivers first, since they name the tables.
     extra_link_args=["-pthread", "-lm"],
 )

@@ -11,7 +11,7 @@ typedef struct probe {
   int64_t rounds;
   const char *data;
   char *to;
-  size_t piece;
+  size_t piece, bytes;
   double *results;
 } probe;
 
@@ -31,7 +31,9 @@ static void copy_task(void *data, int64_t task, int64_t next, int worker) {
   (void)next, (void)worker;
   probe *p = data;
   const size_t at = (size_t)task * p->piece;
-  p->kernels->copy(p->to + at, p->data + at, p->piece);
+  if (at >= p->bytes) return;
+  const size_t left = p->bytes - at;
+  p->kernels->copy(p->to + at, p->data + at, left < p->piece ? left : p->piece);
   p->results[task] = 0;
 }
 
@@ -65,10 +67,10 @@ double pa_probe_read(const char *data, size_t bytes) {
 }
 
 int pa_probe_copy(char *to, const char *from, size_t bytes) {
-  probe p = {.kernels = pa_dispatch(PA_FLOAT64), .data = from, .to = to};
+  probe p = {.kernels = pa_dispatch(PA_FLOAT64), .data = from, .to = to, .bytes = bytes};
   pa_team team;
   pa_team_begin(&team, pa_threads_get(), MUCH_WORK, NULL);
   const int64_t pieces = PIECES * (int64_t)team.workers;
-  p.piece = bytes / (size_t)pieces;
+  p.piece = bytes / (size_t)pieces + 1;
   return run(&p, &team, pieces, copy_task) < 0 ? -1 : 0;
 }

@@ -16,6 +16,7 @@ from pyattn._check_numbers import whole
 from pyattn._check_terms import FLOATS, NUMPY_FLOATS, not_too_many_axes
 
 LARGEST_POSITION = 2**32
+LARGEST_SIZE = 2**24
 
 
 # Arrays.
@@ -64,15 +65,15 @@ def positions(function: str, value: Any) -> np.ndarray:
         within = (a > -LARGEST_POSITION) & (a < LARGEST_POSITION)
         at = tuple(np.argwhere(~within)[0])
         raise ValueError(f"{function}: {_at('positions', at)} = {a[at]} is outside (-2**32, 2**32)")
-    return a if a.dtype.kind == "f" else a.astype(np.int64, copy=False)
+    return a if a.dtype.kind == "f" else a.astype(np.int64)
 
 
 def indices(function: str, value: Any, rows: int) -> np.ndarray:
     """Whole positions within a table of that many rows, as an int64 array of its own."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{function}: positions must not be a masked array")
-    a = np.asarray(value)
-    if a.dtype.kind not in "iu":
+    a = np.array(value, order="C")  # before looking: nobody may change what has been checked
+    if a.dtype.kind not in "iu" and a.size:
         raise TypeError(f"{function}: positions in a table must be integers, got {a.dtype}")
     if a.size and not (a.min() >= 0 and a.max() < rows):
         at = tuple(np.argwhere((a < 0) | (a >= rows))[0])
@@ -80,7 +81,7 @@ def indices(function: str, value: Any, rows: int) -> np.ndarray:
             f"{function}: {_at('positions', at)} = {a[at]} is outside [0, {rows}) "
             "covered by the table"
         )
-    return a.astype(np.int64, order="C")
+    return a.astype(np.int64)
 
 
 def length_within(function: str, length: int, rows: int) -> None:
@@ -91,8 +92,12 @@ def length_within(function: str, length: int, rows: int) -> None:
         )
 
 
-def several_axes(function: str, shape: tuple[int, ...], axes: int) -> None:
+def several_axes(function: str, shape: tuple[int, ...] | None, axes: int) -> None:
     """The first axis of positions on several axes counts these."""
+    if axes > 1 and shape is None:
+        raise ValueError(
+            f"{function}: positions are needed: these frequencies turn with {axes} of them each"
+        )
     if axes > 1 and (not shape or shape[0] != axes):
         raise ValueError(
             f"{function}: these frequencies turn with {axes} positions each: positions must be "
@@ -131,9 +136,17 @@ def rotated(function: str, pairs: int, x: tuple[int, ...]) -> None:
         )
 
 
+def size(function: str, name: str, value: Any) -> int:
+    """Of an encoding: every number of it is computed with many digits first."""
+    number = whole(function, name, value)
+    if number > LARGEST_SIZE:
+        raise ValueError(f"{function}: {name} must be at most {LARGEST_SIZE}, got {number}")
+    return number
+
+
 def multiple(function: str, name: str, value: Any, of: int) -> int:
     """A size >= `of` that is divided by it."""
-    number = whole(function, name, value, of)
+    number = size(function, name, whole(function, name, value, of))
     if number % of:
         raise ValueError(f"{function}: {name} must be a multiple of {of}, got {number}")
     return number
@@ -290,10 +303,27 @@ def above_one(function: str, name: str, value: float) -> None:
         raise ValueError(f"{function}: {name} must be above 1, got {value:g}")
 
 
-def head_size(function: str, width: Any, heads: Any) -> int:
+def head_size(function: str, width: Any, heads: Any, has_text: bool) -> int:
     if width is None or heads is None:
-        raise ValueError(f"{function}: the configuration has no head_dim, or hidden_size and heads")
+        raise ValueError(
+            f"{function}: the configuration has no head_dim, or hidden_size and heads"
+            + (': give its "text_config"' if has_text else "")
+        )
     return whole(function, "hidden_size", width) // whole(function, "num_attention_heads", heads, 1)
+
+
+def at_most(function: str, name: str, value: int, other_name: str, other: int) -> None:
+    if value > other:
+        raise ValueError(f"{function}: {name} {value} is more than {other_name} {other}")
+
+
+def rotary_config(function: str, config: Mapping[str, Any]) -> None:
+    """Refuse configurations that say that positions are not rotary, or not as known here."""
+    kind = "alibi" if config.get("alibi") else config.get("position_embedding_type", "rope")
+    if kind not in ("rope", "rotary"):
+        raise ValueError(f"{function}: the positions of this configuration are not rotary: {kind}")
+    if config.get("rope_ratio", 1) != 1:
+        raise ValueError(f"{function}: rope_ratio is unknown: use rope_frequencies")
 
 
 def needed(function: str, kind: str, name: str, value: Any, where: str = "scaling") -> Any:

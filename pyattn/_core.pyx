@@ -353,7 +353,10 @@ cdef int run(pa_attention_call *call, cnp.ndarray query, cnp.ndarray key, cnp.nd
 
 
 cdef int check_index(cnp.ndarray index, int64_t rows) except -1:
-    cdef cnp.flatiter places = cnp.PyArray_IterNew(index)
+    # Of what an axis repeats once is enough.
+    once = tuple([slice(0, 1) if index.strides[axis] == 0 else slice(None)
+                  for axis in range(index.ndim)])
+    cdef cnp.flatiter places = cnp.PyArray_IterNew(index[once])
     cdef int64_t row
     while cnp.PyArray_ITER_NOTDONE(places):
         row = (<int64_t *> cnp.PyArray_ITER_DATA(places))[0]

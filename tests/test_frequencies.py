@@ -892,8 +892,21 @@ CASES = [
     (from_config(hidden_size=60, num_attention_heads=8), ValueError,
      "rope_frequencies: the numbers that are turned must come in pairs: int(head_dim 7 * "
      "partial_rotary_factor 1) = 7"),
+    (from_config(head_dim=8, rotary_dim="4"), TypeError,
+     "rope_from_config: rotary_dim must be an integer, got str"),
+    (from_config(head_dim=8, rotary_dim=100), ValueError,
+     "rope_from_config: rotary_dim 100 is more than head_dim 8"),
+    (from_config(head_dim=8, position_embedding_type="absolute"), ValueError,
+     "rope_from_config: the positions of this configuration are not rotary: absolute"),
+    (from_config(head_dim=8, alibi=True), ValueError,
+     "rope_from_config: the positions of this configuration are not rotary: alibi"),
+    (from_config(kv_channels=8, rope_ratio=500), ValueError,
+     "rope_from_config: rope_ratio is unknown: use rope_frequencies"),
+    (from_config(text_config={}), ValueError,
+     "rope_from_config: the configuration has no head_dim, or hidden_size and heads: give its "
+     '"text_config"'),
     (from_config(head_dim=64.0), TypeError,
-     "rope_frequencies: head_dim must be an integer, got float"),
+     "rope_from_config: head_dim must be an integer, got float"),
     (from_config(head_dim=80, rotary_dim=33), ValueError,
      "rope_frequencies: the numbers that are turned must come in pairs: int(head_dim 80 * "
      "partial_rotary_factor 0.4125) = 33"),

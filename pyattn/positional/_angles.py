@@ -92,7 +92,8 @@ def _fill(sine: np.ndarray, cosine: np.ndarray, positions: np.ndarray, turns: Tu
 
 
 def _fraction(turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Turns >= 0, without the whole ones, as the two parts of a fixed-point number."""
+    """Turns, without the whole ones, as the two parts of a fixed-point number."""
     shifted = (turns - np.floor(turns)) * 2.0**64
+    shifted[shifted == 2.0**64] = 0  # a little below 0, rounded
     high = np.floor(shifted)
     return high.astype(np.uint64), ((shifted - high) * 2.0**64).astype(np.uint64)

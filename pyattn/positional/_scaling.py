@@ -302,7 +302,7 @@ def rope_from_config(
         "rope_theta", "rope_scaling" and "partial_rotary_factor" with the names that they have in
         GPT-NeoX, GPT-J, Gemma 3 and ModernBERT; "max_position_embeddings".
     layer_type : str, optional
-        Such as "sliding_attention", for models whose layers differ.
+        Such as "sliding_attention", for models whose layers differ; others ignore it.
     length : int, optional
         As of `rope_frequencies`.
 
@@ -326,6 +326,7 @@ def rope_from_config(
     """
     function = "rope_from_config"
     config = _without_nulls(_check_positions.mapping(function, "config", config))
+    _check_positions.rotary_config(function, config)
     scaling, theta = _rope_of_layer(function, config, layer_type)
     if scaling is None:
         return None
@@ -340,7 +341,9 @@ def rope_from_config(
     head_dim = _head_dim(function, config, layer_type, part is not None)
     if part is None and "rotary_dim" in config:  # GPT-J
         # The next larger number, since the quotient times head_dim may fall short of rotary_dim.
-        part = min(1.0, math.nextafter(config["rotary_dim"] / head_dim, 2))
+        rotary_dim = _check_numbers.whole(function, "rotary_dim", config["rotary_dim"], 2)
+        _check_positions.at_most(function, "rotary_dim", rotary_dim, "head_dim", head_dim)
+        part = min(1.0, math.nextafter(rotary_dim / head_dim, 2))
     return rope_frequencies(
         head_dim,
         _first(scaling.pop("rope_theta", None), theta),
@@ -355,7 +358,7 @@ def _head_dim(
     function: str, config: Mapping[str, Any], layer_type: str | None, partial: bool
 ) -> int:
     if layer_type == "full_attention" and "global_head_dim" in config:  # Gemma 4
-        return config["global_head_dim"]
+        return _check_numbers.whole(function, "global_head_dim", config["global_head_dim"], 2)
     names = ["qk_rope_head_dim", "head_dim", "attention_head_dim", "kv_channels"]
     if partial:  # of the whole head
         names = [*names[1:], names[0]]
@@ -363,8 +366,8 @@ def _head_dim(
     if found is None:
         width = _first(config.get("hidden_size"), config.get("n_embd"))
         heads = _first(config.get("num_attention_heads"), config.get("n_head"))
-        found = _check_positions.head_size(function, width, heads)
-    return found
+        found = _check_positions.head_size(function, width, heads, "text_config" in config)
+    return _check_numbers.whole(function, "head_dim", found, 2)
 
 
 def _rope_of_layer(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pyattn import _check_encodings, _check_numbers, _check_positions
+from pyattn import _check, _check_encodings, _check_numbers, _check_positions
 from pyattn.positional._angles import Turns, sines_cosines
 from pyattn.positional._frequencies import geometric, powers
 
@@ -72,7 +72,7 @@ def sinusoidal(
     if isinstance(positions, (int, np.integer)) and not isinstance(positions, bool):
         positions = np.arange(_check_numbers.whole(function, "positions", positions))
     places = _check_positions.positions(function, positions)
-    dim = _check_numbers.whole(function, "dim", dim)
+    dim = _check_positions.size(function, "dim", dim)
     base = _check_positions.base(function, "base", base)
     _check_encodings.choice(function, "order", order, ORDERS)
     _check_encodings.choice(function, "denominator", denominator, ("d", "half-1"))
@@ -159,6 +159,7 @@ def sinusoidal_2d(
     base = _check_positions.base(function, "base", base)
     _check_encodings.choice(function, "convention", convention, ("mae", "detr"))
     dtype = _check_encodings.dtype(function, dtype)
+    normalize = _check.flag(function, "normalize", normalize)
     if convention == "mae":
         _check_positions.no_mask(function, mask)
         down, across = np.indices(grid)
