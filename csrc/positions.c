@@ -17,6 +17,7 @@ enum {
   TASK_BYTES = 512 << 10, /* of x, at most, where that leaves a row */
   FEW_TASKS = 64,         /* longer runs of a single head rather than more tasks than this */
   LONG_RUN = 8,           /* times RUN_BYTES */
+  ASK_EVERY = 16,         /* runs, whether to go on: looking at the clock takes a tenth of a run */
   FLOPS_PER_BYTE = 8,     /* what a byte of x costs, beside what the pool counts in */
 };
 
@@ -94,7 +95,8 @@ static void task(void *data, int64_t number, int64_t next, int worker) {
       .stream = j->stream,
   };
   const char *after = next < 0 ? rows.from : rows_of(j, &c->x, next);
-  for (int64_t n = 0; n < outer && !pa_team_cancelled(&j->team, worker); ++n) {
+  for (int64_t n = 0; n < outer; ++n) {
+    if (n % ASK_EVERY == 0 && pa_team_cancelled(&j->team, worker)) break;
     rows.next = n + 1 < outer ? rows.from + from_outer : after;
     j->kernel(c, j->kernels, &rows);
     rows.from += from_outer;

@@ -14,11 +14,13 @@ PA_INLINE const char *table_row(const pa_table_rows *rows, int64_t n) {
   return rows->table + index * rows->table_row;
 }
 
-/* How many rows ahead to ask for. No more than there are: those that come after are as many. */
+/* How many rows ahead to ask for. Hardly more than there are, since those that come after are as
+ * many; but not exactly as many: the same row of another head often belongs to the same sets of the
+ * caches as the one at work, which costs a tenth. */
 PA_INLINE int64_t rows_ahead(const pa_table_rows *rows, ptrdiff_t bytes) {
   enum { distance = 8192 };
-  const int64_t ahead = distance / bytes + 1;
-  return ahead < rows->count ? ahead : rows->count;
+  const int64_t ahead = distance / bytes + 1, most = rows->count + rows->count / 8;
+  return ahead < most ? ahead : most;
 }
 
 /* Asks the second cache for the row that comes `ahead` rows after row n: arithmetic fills the
