@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from support import FLOATS, assert_same_bits, python
 
 import pyattn
-from pyattn import positional, reference
+from pyattn import _core, positional, reference
+from pyattn.positional import _kept
 from pyattn.positional._angles import sines_cosines
 from pyattn.positional._rope import rope, rope_table
 
@@ -1019,3 +1020,55 @@ assert right
 assert os.waitpid(child, 0)[1] == 0
 """
     python(code, timeout=20)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int32, np.longlong, np.ulonglong, np.intp])
+def test_positions_of_any_integer_type(kind):
+    x = np.ones((4, 8), np.float32)
+    frequencies = positional.rope_frequencies(8)
+    table = positional.rope_table(frequencies, 4)
+    expected = rope(x, [0, 3, 1, 2], frequencies, interleaved=False)
+    for by in (frequencies, table):
+        got = rope(x, np.array([0, 3, 1, 2], kind), by, interleaved=False)
+        assert_same_bits(got, expected)
+
+
+def test_tables_are_dropped_by_size(monkeypatch):
+    """Those used last stay; one that is too large is made every time."""
+    made = []
+
+    def table(key, rows):
+        def make():
+            made.append(key)
+            return np.zeros((rows, 2))
+
+        return _kept.kept(key, make)
+
+    monkeypatch.setattr(_kept, "_tables", {})
+    monkeypatch.setattr(_kept, "BYTES", 10 * 16)
+    for key, rows in [("a", 4), ("b", 4), ("a", 4), ("c", 4), ("a", 4), ("b", 4), ("d", 11)]:
+        assert not table(key, rows).flags.writeable
+    table("d", 11)
+    assert made == ["a", "b", "c", "b", "d", "d"]
+    assert sum(t.nbytes for t in _kept._tables.values()) <= _kept.BYTES
+    monkeypatch.setattr(_kept, "TABLES", 2)
+    for n in range(5):
+        table(n, 1)
+    assert list(_kept._tables) == [3, 4]
+
+
+def test_tables_cannot_be_written():
+    table = positional.rope_table(positional.rope_frequencies(8), 4)
+    own = positional.rope_table(cosines=table.cosines, sines=table.sines)
+    for t in (table, own, pickle.loads(pickle.dumps(table))):
+        assert not t.numbers.flags.writeable
+    again = pickle.loads(pickle.dumps(positional.rope_frequencies(8)))
+    assert not again.inv_freq.flags.writeable
+
+
+@pytest.mark.parametrize("size", [1, 63, 100, 1000, 2**16 + 63])
+def test_the_copy_of_the_benchmark_copies_all(size):
+    data = np.random.default_rng(size).integers(1, 255, size, np.uint8)
+    to = np.zeros_like(data)
+    _core.probe_copy(to, data)
+    assert (to == data).all()

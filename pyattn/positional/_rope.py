@@ -157,8 +157,8 @@ def rope(
     Su et al. 2021, "RoFormer", arXiv 2104.09864, section 3.2. Angles are right to some 1e-16 at any
     position. float32 is computed in double, so every number is right to 0.5 ulp unless a and b all
     but cancel; float16 and bfloat16 are computed in float32. Time is that of reading and writing
-    memory, once there is a table of the positions: 5 us for each of 1000 that are new. Tables are
-    kept for later calls, up to 256 MB in all. Results do not depend on threads, layout or strides.
+    memory, once there is a table of the positions, which takes about 5 us for each. Tables are kept
+    for later calls, up to 256 MB in all. Results do not depend on threads, layout or strides.
 
     Examples
     --------
