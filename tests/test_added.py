@@ -226,7 +226,10 @@ def test_threads(isa, rng):
 
 def test_many_python_threads(rng):
     cases = [
-        (normal(rng, (300 + n, 40), DTYPES[n % len(DTYPES)]), normal(rng, (400, 40), DTYPES[n % len(DTYPES)]))
+        (
+            normal(rng, (300 + n, 40), DTYPES[n % len(DTYPES)]),
+            normal(rng, (400, 40), DTYPES[n % len(DTYPES)]),
+        )
         for n in range(8)
     ]
 
