@@ -30,11 +30,11 @@ static void read_task(void *data, int64_t task, int64_t next, int worker) {
 static void copy_task(void *data, int64_t task, int64_t next, int worker) {
   (void)next, (void)worker;
   probe *p = data;
+  p->results[task] = 0;
   const size_t at = (size_t)task * p->piece;
   if (at >= p->bytes) return;
   const size_t left = p->bytes - at;
   p->kernels->copy(p->to + at, p->data + at, left < p->piece ? left : p->piece);
-  p->results[task] = 0;
 }
 
 static double run(probe *p, pa_team *team, int64_t tasks, pa_task task) {
