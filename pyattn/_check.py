@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from pyattn._check_numbers import entry
+
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 LAYOUTS = ("bhld", "blhd")
 MOST_TERMS = 32  # PA_MAX_TERMS
@@ -293,8 +295,8 @@ def per_batch(
     low, high = bounds.min // 4 if low is None else low, bounds.max // 4 if high is None else high
     outside = np.argwhere((spread < low) | (spread > high))
     if len(outside):
-        at = tuple(int(i) for i in outside[0])
-        where = f"{name}{list(at)}" if at else name
+        at = tuple(outside[0])
+        where = entry(name, at)
         raise ValueError(f"{function}: {where} = {spread[at]} is outside [{low}, {high}]")
     return np.array(spread, dtype=np.int64, order="C")
 

@@ -6,6 +6,7 @@ Kinds raise `TypeError`, numbers out of range and wrong counts of them `ValueErr
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,11 @@ def whole(function: str, name: str, value: Any, low: int = 0) -> int:
     if number > LARGEST:
         raise ValueError(f"{function}: {name} must be at most {LARGEST}, got {number}")
     return number
+
+
+def entry(name: str, at: Sequence[int]) -> str:
+    """The name of an entry of an array, or of the array if it is a single number."""
+    return f"{name}[{', '.join(str(int(i)) for i in at)}]" if len(at) else name
 
 
 def sizes(function: str, queries: Any, keys: Any) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pyattn._check_encodings import floats, positive
-from pyattn._check_numbers import whole
+from pyattn._check_numbers import entry, whole
 from pyattn._check_terms import FLOATS, NUMPY_FLOATS, not_too_many_axes
 
 LARGEST_POSITION = 2**32
@@ -64,7 +64,9 @@ def positions(function: str, value: Any) -> np.ndarray:
     if a.size and not (a.min() > -LARGEST_POSITION and a.max() < LARGEST_POSITION):
         within = (a > -LARGEST_POSITION) & (a < LARGEST_POSITION)
         at = tuple(np.argwhere(~within)[0])
-        raise ValueError(f"{function}: {_at('positions', at)} = {a[at]} is outside (-2**32, 2**32)")
+        raise ValueError(
+            f"{function}: {entry('positions', at)} = {a[at]} is outside (-2**32, 2**32)"
+        )
     return a if a.dtype.kind == "f" else a.astype(np.int64)
 
 
@@ -78,7 +80,7 @@ def indices(function: str, value: Any, rows: int) -> np.ndarray:
     if a.size and not (a.min() >= 0 and a.max() < rows):
         at = tuple(np.argwhere((a < 0) | (a >= rows))[0])
         raise ValueError(
-            f"{function}: {_at('positions', at)} = {a[at]} is outside [0, {rows}) "
+            f"{function}: {entry('positions', at)} = {a[at]} is outside [0, {rows}) "
             "covered by the table"
         )
     return a.astype(np.int64)
@@ -119,10 +121,6 @@ def broadcasts(
         raise ValueError(
             f"{function}: positions {shape} do not broadcast to {wanted} [..., length] of x {x}"
         )
-
-
-def _at(name: str, place: tuple[int, ...]) -> str:
-    return f"{name}[{', '.join(str(int(i)) for i in place)}]" if len(place) else name
 
 
 # Sizes and frequencies.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pyattn._check import real
-from pyattn._check_numbers import LARGEST, whole
+from pyattn._check_numbers import LARGEST, entry, whole
 from pyattn._check_terms import bias_array, integers
 
 KINDS = ("log", "power")
@@ -32,8 +32,8 @@ def distances(function: str, value: Any) -> np.ndarray:
     a = integers(function, "relative_position", value)
     outside = np.argwhere((a < -LARGEST) | (a > LARGEST))
     if len(outside):
-        at = tuple(int(i) for i in outside[0])
-        where = f"relative_position[{', '.join(map(str, at))}]" if at else "relative_position"
+        at = tuple(outside[0])
+        where = entry("relative_position", at)
         raise ValueError(f"{function}: {where} = {a[at]} is outside [{-LARGEST}, {LARGEST}]")
     return a.astype(np.int64, copy=False)
 

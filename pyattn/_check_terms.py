@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from pyattn._check_numbers import whole
+from pyattn._check_numbers import entry, whole
 from pyattn._pieces import Shape
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -129,9 +129,8 @@ def lengths(function: str, name: str, value: Any, most: int) -> np.ndarray:
     a = integers(function, name, value)
     outside = np.argwhere((a < 0) | (a > most))
     if len(outside):
-        at = tuple(int(i) for i in outside[0])
-        where = f"{name}[{', '.join(map(str, at))}]" if at else name
-        raise ValueError(f"{function}: {where} = {a[at]} is outside [0, {most}]")
+        at = tuple(outside[0])
+        raise ValueError(f"{function}: {entry(name, at)} = {a[at]} is outside [0, {most}]")
     return a.astype(np.int64)
 
 
@@ -146,9 +145,9 @@ def slopes(function: str, value: Any) -> np.ndarray:
     a = a.astype(np.float64)  # a copy: what has been checked stays so
     wrong = np.argwhere(~(np.abs(a) <= LARGEST_SLOPE))
     if len(wrong):
-        at = tuple(int(i) for i in wrong[0])
+        at = tuple(wrong[0])
         raise ValueError(
-            f"{function}: slopes[{', '.join(map(str, at))}] = {a[at]} must be finite "
+            f"{function}: {entry('slopes', at)} = {a[at]} must be finite "
             f"and at most {LARGEST_SLOPE:.0e} in size"
         )
     return a

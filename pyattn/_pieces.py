@@ -46,9 +46,7 @@ class Tabular:
         return view[..., i // inner_q, i % inner_q, j // inner_k, j % inner_k]
 
     def term(self, own: Shape, scores: tuple[int, ...]) -> np.ndarray:
-        view = self.view()
-        if view.dtype.isbuiltin == 2:  # not NumPy's own: bfloat16, which C knows as 16 bits
-            view = view.view(np.uint16)
+        view = as_plain(self.view())
         extents = view.shape[-4:]
         queries, keys = last_two(own)
         if queries == 1:  # one query stands for all
@@ -206,6 +204,11 @@ def places(own: Shape, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.nda
 def of_first(array: np.ndarray, own: int) -> np.ndarray:
     """The part of the first batch element and head; the last `own` axes are not theirs."""
     return array[(0,) * (array.ndim - own)]
+
+
+def as_plain(array: np.ndarray) -> np.ndarray:
+    """bfloat16, which is not NumPy's own, as the 16 bits as which C knows it."""
+    return array.view(np.uint16) if array.dtype.isbuiltin == 2 else array
 
 
 def spread(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,6 +1,6 @@
 /* Numbers of any type as `real`, and back. LANES contiguous ones (load, store), or one (read);
- * those that lie apart go through `gather` and `scatter`. Halves by whole-number arithmetic on
- * their bits, so that every instruction set gives the same. */
+ * those that lie apart go through `gather_lanes` and `scatter_lanes`. Where there is no instruction
+ * for halves, the same by whole-number arithmetic on their bits. */
 #ifndef PA_ELEMENTS_INC_H
 #define PA_ELEMENTS_INC_H
 

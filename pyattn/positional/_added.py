@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pyattn import _check_positions
-from pyattn._pieces import spread
+from pyattn._pieces import as_plain, spread
 from pyattn.positional import _rows
 
 
@@ -60,14 +60,9 @@ def add_positions(
     x = _check_positions.elements(function, "x", x, "length, size")
     table = _check_positions.table(function, table, x)
     rows = x.shape[:-1]
-    if positions is None:
-        _check_positions.length_within(function, rows[-1], len(table))
-        index = np.arange(rows[-1])
-    else:
-        index = _check_positions.indices(function, positions, len(table))
-        _check_positions.broadcasts(function, index.shape, rows, x.shape)
+    index = _rows.rows_of_table(function, positions, len(table), rows, x)
     aside = out is not None and isinstance(out, np.ndarray) and np.may_share_memory(out, table)
-    numbers = _rows.plain(table.copy() if aside else table)
+    numbers = as_plain(table.copy() if aside else table)
 
     # Sequences with the same positions are like heads: each row of the table is read once for all.
     alike = index.ndim == 1 and x.ndim > 2

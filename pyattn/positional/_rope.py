@@ -217,12 +217,7 @@ def _computed(x: np.ndarray) -> np.dtype:
 def _rows_of_table(
     function: str, table: RopeTable, positions: Any, rows: tuple[int, ...], x: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    if positions is None:
-        _check_positions.length_within(function, rows[-1], len(table))
-        index = np.arange(rows[-1])
-    else:
-        index = _check_positions.indices(function, positions, len(table))
-        _check_positions.broadcasts(function, index.shape, rows, x.shape)
+    index = _rows.rows_of_table(function, positions, len(table), rows, x)
     if _computed(x) == np.float64:
         return table.numbers, index
     return kept((table, "float32"), lambda: table.numbers.astype(np.float32)), index

@@ -7,16 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from pyattn import _check, _core
+from pyattn import _check, _check_positions, _core
+from pyattn._pieces import as_plain
 
 Kernel = Callable[[np.ndarray, np.ndarray], None]
 
 rope_kernel, add_kernel = _core.rope, _core.add_positions
 
 
-def plain(a: np.ndarray) -> np.ndarray:
-    """bfloat16, which is not NumPy's own, as the 16 bits as which C knows it."""
-    return a.view(np.uint16) if a.dtype.isbuiltin == 2 else a
+def rows_of_table(
+    function: str, positions: Any, length: int, rows: tuple[int, ...], x: np.ndarray
+) -> np.ndarray:
+    """Which row of a table of that length goes with each row of x; None: one after the other."""
+    if positions is None:
+        _check_positions.length_within(function, rows[-1], length)
+        return np.arange(rows[-1])
+    index = _check_positions.indices(function, positions, length)
+    _check_positions.broadcasts(function, index.shape, rows, x.shape)
+    return index
 
 
 def apply(
@@ -35,7 +43,7 @@ def apply(
         aside = np.may_share_memory(x, out) and not same_place(x, out)
         result = np.empty(x.shape, x.dtype) if aside else out
     if x.size:
-        kernel(inner(plain(x)), inner(plain(result)))
+        kernel(inner(as_plain(x)), inner(as_plain(result)))
     if out is not None and result is not out:
         out[...] = result
         return out

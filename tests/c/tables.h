@@ -1,4 +1,5 @@
-/* For tests of kernels: the table at work, numbers of its type, panels between guard pages. */
+/* For tests of kernels: the table at work, numbers of its type and of all, panels between guard
+ * pages. */
 #ifndef TABLES_H
 #define TABLES_H
 
@@ -81,6 +82,35 @@ static state state_take(int d, int width) {
 
 static void state_give(state *s) {
   guarded_give(&s->top), guarded_give(&s->sum), guarded_give(&s->out), guarded_give(&s->seen);
+}
+
+/* --- Numbers of every type, by the book */
+
+static const int element_bytes[] = {2, 2, 4, 8, 1};
+
+static double single_of(uint32_t bits) {
+  float x;
+  return memcpy(&x, &bits, sizeof x), (double)x;
+}
+
+/* The number at `at`. */
+static double element_at(pa_element element, const char *at) {
+  uint16_t half;
+  uint32_t word;
+  double wide;
+  memcpy(&half, at, sizeof half);
+  switch (element) {
+    case PA_ELEMENT_FLOAT16: {
+      const int exponent = half >> 10 & 31, fraction = half & 1023;
+      const double size = exponent == 31  ? (fraction ? NAN : HUGE_VAL)
+                          : exponent == 0 ? ldexp(fraction, -24)
+                                          : ldexp(1024 + fraction, exponent - 25);
+      return half >> 15 ? -size : size;
+    }
+    case PA_ELEMENT_BFLOAT16: return single_of((uint32_t)half << 16);
+    case PA_ELEMENT_FLOAT32: return memcpy(&word, at, sizeof word), single_of(word);
+    default: return memcpy(&wide, at, sizeof wide), wide;
+  }
 }
 
 /* Calls `test` for every table that this machine can run. */

@@ -23,31 +23,7 @@ enum { ROTATE, ROTATE_INTERLEAVED, SHIFT };
 
 /* --- Numbers of every type, by the book */
 
-static const int element_bytes[] = {2, 2, 4, 8};
-
 static int is_half(pa_element e) { return element_bytes[e] == 2; }
-
-static double element_at(pa_element element, const char *at) {
-  uint16_t half;
-  float single;
-  double wide;
-  uint32_t word;
-  memcpy(&half, at, sizeof half);
-  switch (element) {
-    case PA_ELEMENT_FLOAT16: {
-      const int exponent = half >> 10 & 31, fraction = half & 1023;
-      const double size = exponent == 31  ? (fraction ? NAN : HUGE_VAL)
-                          : exponent == 0 ? ldexp(fraction, -24)
-                                          : ldexp(1024 + fraction, exponent - 25);
-      return half >> 15 ? -size : size;
-    }
-    case PA_ELEMENT_BFLOAT16:
-      word = (uint32_t)half << 16;
-      return memcpy(&single, &word, sizeof single), (double)single;
-    case PA_ELEMENT_FLOAT32: return memcpy(&single, at, sizeof single), (double)single;
-    default: return memcpy(&wide, at, sizeof wide), wide;
-  }
-}
 
 /* x as a number of the type: to nearest, ties to even. */
 static double element_rounded(pa_element e, loose x) {

@@ -258,33 +258,6 @@ static void test_add(int keys, int width) {
 
 /* --- Rows of tables */
 
-static const int element_bytes[] = {2, 2, 4, 8, 1};
-
-static double single_of(uint32_t bits) {
-  float x;
-  return memcpy(&x, &bits, sizeof x), (double)x;
-}
-
-/* The number at `at`, decoded by the book. */
-static double element_at(pa_element element, const char *at) {
-  uint16_t half;
-  uint32_t word;
-  double wide;
-  memcpy(&half, at, sizeof half);
-  switch (element) {
-    case PA_ELEMENT_FLOAT16: {
-      const int exponent = half >> 10 & 31, fraction = half & 1023;
-      const double size = exponent == 31  ? (fraction ? NAN : HUGE_VAL)
-                          : exponent == 0 ? ldexp(fraction, -24)
-                                          : ldexp(1024 + fraction, exponent - 25);
-      return half >> 15 ? -size : size;
-    }
-    case PA_ELEMENT_BFLOAT16: return single_of((uint32_t)half << 16);
-    case PA_ELEMENT_FLOAT32: return memcpy(&word, at, sizeof word), single_of(word);
-    default: return memcpy(&wide, at, sizeof wide), wide;
-  }
-}
-
 /* In the table's type: what is finite hides nothing. */
 static double as_real(double x) { return x < -real_max() && !hidden(x) ? -real_max() : rounded(x); }
 
