@@ -135,6 +135,84 @@ typedef struct pa_positions_call {
 pa_status pa_rope(const pa_positions_call *call); /* no scratch memory: PA_OK or PA_INTERRUPTED */
 pa_status pa_add_positions(const pa_positions_call *call);
 
+/* Linear layers: y = activation(x W^T + bias), times a gate, plus a residual; several of them over
+ * the same rows in one pass. */
+typedef enum pa_activation {
+  PA_IDENTITY,
+  PA_GELU,       /* exact, with the error function */
+  PA_GELU_TANH,  /* its usual approximation with tanh */
+  PA_QUICK_GELU, /* x * sigmoid(1.702 x) */
+  PA_SILU,       /* x * sigmoid(x) */
+  PA_RELU,
+} pa_activation;
+
+/* A strided matrix of `type`, rows and columns in two levels: row r and column c lie at the sum of
+ * their places. */
+typedef struct pa_plane {
+  char *data;
+  pa_axis row, col;
+} pa_plane;
+
+/* Weights to be packed: (outputs, inputs), of any element but bools. */
+typedef struct pa_packing {
+  pa_type type;            /* that the layer computes in, and of `bias` */
+  pa_element stored;       /* how weights are kept: as `type`, or as halves, rounded */
+  int64_t inputs, outputs; /* at least 1 */
+  pa_element element;      /* of the weights */
+  const char *weight;
+  int64_t weight_row, weight_col; /* strides in bytes */
+  const void *bias;               /* `outputs` contiguous numbers, or NULL: zeros */
+} pa_packing;
+
+/* Bytes that packed weights take; 0: more than there can be. Then into memory of that size, aligned
+ * to 64 bytes. The layout is that of the selected instruction set. */
+size_t pa_linear_bytes(const pa_packing *packing);
+pa_status pa_linear_pack(const pa_packing *packing, void *packed);
+
+/* What `bytes` bytes of packed weights hold: fills all but `element`, `weight` and `bias`. Returns
+ * 0, -1 if they are no packed weights, or 1 if they are for another instruction set. */
+int pa_linear_inspect(const void *packed, size_t bytes, pa_packing *packing);
+
+/* And back, for any instruction set's: (outputs, inputs) contiguous, as stored; the bias. */
+void pa_linear_unpack(const void *packed, void *weight, void *bias);
+
+/* One layer: gate and residual count if their data is set. `out` may be one of them (same data and
+ * axes), else it is apart from all inputs. */
+typedef struct pa_layer {
+  const void *packed;
+  pa_activation activation;
+  pa_plane out, gate, residual; /* (rows, outputs) */
+} pa_layer;
+
+enum { PA_MAX_LAYERS = 8 };
+
+typedef struct pa_linear_call {
+  pa_type type;
+  int64_t rows, inputs;
+  pa_plane x; /* (rows, inputs) */
+  int layer_count;
+  pa_layer layers[PA_MAX_LAYERS];
+  pa_poll poll;         /* or NULL: what is in place is then never left half done */
+  size_t scratch_bytes; /* set by pa_linear: what it asked for */
+} pa_linear_call;
+
+pa_status pa_linear(pa_linear_call *call);
+
+/* out = (y - mean) / sqrt(variance + eps) * weight + bias over each row of y = x + residual; not
+ * centred: y / sqrt(mean of y**2 + eps) * weight + bias. Columns are contiguous: `col` does not
+ * count. `out` may be x or the residual (same data and axes), else it is apart from all inputs. */
+typedef struct pa_norm_call {
+  pa_type type;
+  int64_t rows, cols;
+  pa_plane x, residual, out; /* residual counts if its data is set */
+  const void *weight, *bias; /* `cols` contiguous numbers, or NULL */
+  double eps;
+  int centred;
+  pa_poll poll; /* as above */
+} pa_norm_call;
+
+pa_status pa_norm(const pa_norm_call *call); /* no scratch memory: PA_OK or PA_INTERRUPTED */
+
 /* Instruction sets this machine can run, best first: names by index, NULL past the last. */
 const char *pa_isa_runnable(int index);
 const char *pa_isa_name(void);

@@ -11,6 +11,8 @@ from libc.stdlib cimport free, malloc
 import os
 import threading
 
+import numpy
+
 cnp.import_array()
 
 
@@ -82,6 +84,48 @@ cdef extern from "pyattn.h" nogil:
         pa_poll poll
     pa_status pa_rope(const pa_positions_call *call)
     pa_status pa_add_positions(const pa_positions_call *call)
+    ctypedef enum pa_activation:
+        PA_IDENTITY, PA_GELU, PA_GELU_TANH, PA_QUICK_GELU, PA_SILU, PA_RELU
+    ctypedef struct pa_plane:
+        char *data
+        pa_axis row, col
+    ctypedef struct pa_packing:
+        pa_type type
+        pa_element stored
+        int64_t inputs, outputs
+        pa_element element
+        const char *weight
+        int64_t weight_row, weight_col
+        const void *bias
+    size_t pa_linear_bytes(const pa_packing *packing)
+    pa_status pa_linear_pack(const pa_packing *packing, void *packed)
+    int pa_linear_inspect(const void *packed, size_t bytes, pa_packing *packing)
+    void pa_linear_unpack(const void *packed, void *weight, void *bias)
+    enum:
+        PA_MAX_LAYERS
+    ctypedef struct pa_layer:
+        const void *packed
+        pa_activation activation
+        pa_plane out, gate, residual
+    ctypedef struct pa_linear_call:
+        pa_type type
+        int64_t rows, inputs
+        pa_plane x
+        int layer_count
+        pa_layer *layers
+        pa_poll poll
+        size_t scratch_bytes
+    pa_status pa_linear(pa_linear_call *call)
+    ctypedef struct pa_norm_call:
+        pa_type type
+        int64_t rows, cols
+        pa_plane x, residual, out
+        const void *weight
+        const void *bias
+        double eps
+        int centred
+        pa_poll poll
+    pa_status pa_norm(const pa_norm_call *call)
     const char *pa_isa_runnable(int index)
     const char *pa_isa_name()
     int pa_isa_select(const char *name)
@@ -107,6 +151,13 @@ os.register_at_fork(after_in_child=_find_main_thread)
 cdef int poll_signals() noexcept with gil:
     # A handler's exception stays set in this thread's state until `finish` returns to Python.
     return PyErr_CheckSignals()
+
+
+cdef pa_poll poll_unless(bint in_place) noexcept:
+    """In place there is no way back from the middle: such a call is not interrupted."""
+    if not in_place and PyThread_get_thread_ident() == main_thread:
+        return poll_signals
+    return <pa_poll> NULL
 
 
 cdef int reraise() except -1:
@@ -393,11 +444,7 @@ cdef int fill_positions(pa_positions_call *call, cnp.ndarray x, cnp.ndarray out,
     call.table = cnp.PyArray_BYTES(table)
     call.table_row = cnp.PyArray_STRIDE(table, 0)
     call.table_col = cnp.PyArray_STRIDE(table, 1)
-    # In place there is no way back from the middle: such a call is not interrupted.
-    call.poll = <pa_poll> NULL
-    if (PyThread_get_thread_ident() == main_thread
-            and cnp.PyArray_BYTES(x) != cnp.PyArray_BYTES(out)):
-        call.poll = poll_signals
+    call.poll = poll_unless(cnp.PyArray_BYTES(x) == cnp.PyArray_BYTES(out))
     return 0
 
 
@@ -433,6 +480,167 @@ def add_positions(cnp.ndarray x not None, cnp.ndarray out not None, cnp.ndarray 
            and cnp.PyArray_DIM(table, 1) == call.cols, "wrong table of positions")
     with nogil:
         status = pa_add_positions(&call)
+    if status == PA_INTERRUPTED:
+        reraise()
+
+
+cdef int fill_plane(pa_plane *plane, cnp.ndarray a, int type_num, int64_t rows, int64_t cols,
+                    bint written) except -1:
+    """Describe `a`, (col // inner, row // inner, row % inner, col % inner)."""
+    expect(cnp.PyArray_NDIM(a) == 4, "wrong number of axes")
+    expect(cnp.PyArray_TYPE(a) == type_num and cnp.PyArray_ISNOTSWAPPED(a), "wrong dtype")
+    expect(not written or cnp.PyArray_ISWRITEABLE(a), "output is read-only")
+    expect(cnp.PyArray_DIM(a, 1) * cnp.PyArray_DIM(a, 2) == rows
+           and cnp.PyArray_DIM(a, 0) * cnp.PyArray_DIM(a, 3) == cols
+           and cnp.PyArray_SIZE(a) > 0, "wrong extents")
+    plane.data = cnp.PyArray_BYTES(a)
+    plane.row.inner, plane.col.inner = cnp.PyArray_DIM(a, 2), cnp.PyArray_DIM(a, 3)
+    plane.row.outer, plane.col.outer = cnp.PyArray_STRIDE(a, 1), cnp.PyArray_STRIDE(a, 0)
+    plane.row.stride, plane.col.stride = cnp.PyArray_STRIDE(a, 2), cnp.PyArray_STRIDE(a, 3)
+    return 0
+
+
+cdef int type_of(pa_type *kind, int type_num) except -1:
+    expect(type_num == cnp.NPY_FLOAT32 or type_num == cnp.NPY_FLOAT64, "wrong dtype")
+    kind[0] = PA_FLOAT32 if type_num == cnp.NPY_FLOAT32 else PA_FLOAT64
+    return 0
+
+
+def linear_pack(cnp.ndarray weight not None, cnp.ndarray bias not None, cnp.ndarray stored not None):
+    """Pack `weight`, (outputs, inputs), both at least 1, and `bias` for `linear`.
+
+    The type of the bias is that in which the layer computes; the type of `stored`, an empty array,
+    is how weights are kept. Returns them as bytes, aligned to 64.
+    """
+    cdef pa_packing packing
+    cdef pa_status status
+    cdef size_t size
+    cdef cnp.ndarray packed
+    type_of(&packing.type, cnp.PyArray_TYPE(bias))
+    fill_element(&packing.stored, cnp.PyArray_TYPE(stored))
+    fill_element(&packing.element, cnp.PyArray_TYPE(weight))
+    expect(packing.element != PA_ELEMENT_BOOL and cnp.PyArray_NDIM(weight) == 2
+           and cnp.PyArray_ISNOTSWAPPED(weight) and cnp.PyArray_SIZE(weight) > 0, "wrong weight")
+    expect(cnp.PyArray_TYPE(stored) == cnp.PyArray_TYPE(bias)
+           or (cnp.PyArray_ITEMSIZE(stored) == 2 and packing.type == PA_FLOAT32), "wrong storage")
+    packing.outputs, packing.inputs = cnp.PyArray_DIM(weight, 0), cnp.PyArray_DIM(weight, 1)
+    packing.weight = cnp.PyArray_BYTES(weight)
+    packing.weight_row = cnp.PyArray_STRIDE(weight, 0)
+    packing.weight_col = cnp.PyArray_STRIDE(weight, 1)
+    packing.bias = numbers(bias, cnp.PyArray_TYPE(bias), packing.outputs)
+    size = pa_linear_bytes(&packing)
+    expect(size > 0, "weights are too large")
+    packed = numpy.empty(size + 64, numpy.uint8)
+    packed = packed[-packed.ctypes.data % 64:][:size]
+    with nogil:
+        status = pa_linear_pack(&packing, cnp.PyArray_BYTES(packed))
+    if status == PA_NO_MEMORY:
+        raise MemoryError("Linear: no memory to pack the weights")
+    return packed
+
+
+cdef int inspect_packed(cnp.ndarray packed, pa_packing *packing) except -1:
+    """Returns whether they are for another instruction set."""
+    cdef int foreign
+    expect(cnp.PyArray_TYPE(packed) == cnp.NPY_UINT8 and cnp.PyArray_ISCARRAY_RO(packed)
+           and <size_t> cnp.PyArray_BYTES(packed) % 64 == 0, "wrong array of packed weights")
+    foreign = pa_linear_inspect(cnp.PyArray_BYTES(packed), cnp.PyArray_SIZE(packed), packing)
+    expect(foreign >= 0, "no packed weights")
+    return foreign
+
+
+def linear_is_foreign(cnp.ndarray packed not None):
+    """Whether weights were packed for another instruction set than the one in use."""
+    cdef pa_packing packing
+    return inspect_packed(packed, &packing) != 0
+
+
+def linear_unpack(cnp.ndarray packed not None, cnp.ndarray weight not None,
+                  cnp.ndarray bias not None):
+    """Fill `weight`, (outputs, inputs) as they are stored, and `bias`."""
+    cdef pa_packing packing
+    cdef pa_element element
+    inspect_packed(packed, &packing)
+    fill_element(&element, cnp.PyArray_TYPE(weight))
+    expect(element == packing.stored and cnp.PyArray_ISCARRAY(weight)
+           and cnp.PyArray_SIZE(weight) == packing.outputs * packing.inputs
+           and cnp.PyArray_ISWRITEABLE(bias), "wrong place for weights")
+    numbers(bias, cnp.NPY_FLOAT32 if packing.type == PA_FLOAT32 else cnp.NPY_FLOAT64,
+            packing.outputs)
+    with nogil:
+        pa_linear_unpack(cnp.PyArray_BYTES(packed), cnp.PyArray_BYTES(weight),
+                         cnp.PyArray_BYTES(bias))
+
+
+def linear(cnp.ndarray x not None, list layers not None):
+    """Run layers, each (packed, activation, out, gate or None, residual or None), over the rows of
+    `x`. Activations are numbers, see ``pa_activation``; arrays have four axes, see `fill_plane`.
+    """
+    cdef pa_linear_call call
+    cdef pa_packing packing
+    cdef pa_layer *layer
+    cdef pa_status status
+    cdef int type_num = cnp.PyArray_TYPE(x)
+    cdef bint in_place = False
+    type_of(&call.type, type_num)
+    expect(cnp.PyArray_NDIM(x) == 4 and 1 <= len(layers) <= PA_MAX_LAYERS, "wrong layers")
+    call.rows = cnp.PyArray_DIM(x, 1) * cnp.PyArray_DIM(x, 2)
+    call.inputs = cnp.PyArray_DIM(x, 0) * cnp.PyArray_DIM(x, 3)
+    fill_plane(&call.x, x, type_num, call.rows, call.inputs, False)
+    call.layer_count = 0
+    for packed, activation, out, gate, residual in layers:
+        layer = &call.layers[call.layer_count]
+        expect(inspect_packed(packed, &packing) == 0, "weights of another instruction set")
+        expect(packing.type == call.type and packing.inputs == call.inputs, "wrong weights")
+        expect(PA_IDENTITY <= activation <= PA_RELU, "unknown activation")
+        layer.packed = cnp.PyArray_BYTES(packed)
+        layer.activation = activation
+        layer.gate.data = layer.residual.data = NULL
+        fill_plane(&layer.out, out, type_num, call.rows, packing.outputs, True)
+        if gate is not None:
+            fill_plane(&layer.gate, gate, type_num, call.rows, packing.outputs, False)
+        if residual is not None:
+            fill_plane(&layer.residual, residual, type_num, call.rows, packing.outputs, False)
+        in_place |= layer.out.data in (layer.gate.data, layer.residual.data)
+        call.layer_count += 1
+    call.poll = poll_unless(in_place)
+    with nogil:
+        status = pa_linear(&call)
+    if status == PA_INTERRUPTED:
+        reraise()
+    elif status == PA_NO_MEMORY:
+        raise MemoryError(f"Linear: no memory for {call.scratch_bytes} bytes of scratch")
+
+
+def norm(cnp.ndarray x not None, cnp.ndarray residual, cnp.ndarray out not None,
+         cnp.ndarray weight, cnp.ndarray bias, double eps, bint centred):
+    """Normalise the rows of `x`; arrays as for `linear`, with contiguous rows of one level."""
+    cdef pa_norm_call call
+    cdef pa_status status
+    cdef int type_num = cnp.PyArray_TYPE(x)
+    cdef cnp.ndarray a
+    type_of(&call.type, type_num)
+    expect(cnp.PyArray_NDIM(x) == 4, "wrong number of axes")
+    call.rows, call.cols = cnp.PyArray_DIM(x, 1) * cnp.PyArray_DIM(x, 2), cnp.PyArray_DIM(x, 3)
+    for a in (x, out) if residual is None else (x, out, residual):
+        expect(cnp.PyArray_NDIM(a) == 4 and cnp.PyArray_DIM(a, 0) == 1
+               and (call.cols == 1 or cnp.PyArray_STRIDE(a, 3) == cnp.PyArray_ITEMSIZE(a)),
+               "row is not contiguous")
+    fill_plane(&call.x, x, type_num, call.rows, call.cols, False)
+    fill_plane(&call.out, out, type_num, call.rows, call.cols, True)
+    call.residual.data = NULL
+    if residual is not None:
+        fill_plane(&call.residual, residual, type_num, call.rows, call.cols, False)
+    call.weight = call.bias = NULL
+    if weight is not None:
+        call.weight = numbers(weight, type_num, call.cols)
+    if bias is not None:
+        call.bias = numbers(bias, type_num, call.cols)
+    call.eps = eps
+    call.centred = centred
+    call.poll = poll_unless(call.out.data == call.x.data or call.out.data == call.residual.data)
+    with nogil:
+        status = pa_norm(&call)
     if status == PA_INTERRUPTED:
         reraise()
 

@@ -91,6 +91,32 @@ typedef struct pa_table_rows {
   int stream;       /* a wish: write past the caches, then `settle` before other threads may look */
 } pa_table_rows;
 
+/* Rows and columns anywhere: number `lane` of row r lies at data + rows[r] + cols[lane]; or data is
+ * NULL. Bit j of `beside`: whether the lanes of vector j lie side by side, and none is spare. */
+typedef struct pa_outlet {
+  char *data;
+  const ptrdiff_t *rows, *cols;
+  unsigned beside;
+} pa_outlet;
+
+/* How sums of a panel of outputs become results: y = activation(sum + bias), times the gate, plus
+ * the residual, of those that there are. `out` may be one of these. */
+typedef struct pa_completion {
+  int activation, count; /* by pa_activation; outputs, the lanes that are not spare */
+  const void *bias;      /* [lanes] */
+  pa_outlet out, gate, residual;
+} pa_completion;
+
+/* A row to normalise; `out` is `x` or `residual` or apart from them. All contiguous. */
+typedef struct pa_norm_row {
+  int64_t cols;
+  const char *x, *residual; /* residual, weight and bias may be NULL */
+  char *out;
+  const void *weight, *bias;
+  double eps;
+  int centred; /* whether the mean is subtracted: layer_norm, else rms_norm */
+} pa_norm_row;
+
 /* What is known of a panel's rows after some keys: running softmax and unnormalised output. */
 typedef struct pa_state {
   void *top; /* [lanes]      largest score so far, in units of log2; -max(real) before the first  */
@@ -212,6 +238,22 @@ typedef struct pa_kernels {
   void (*shift[4])(const pa_table_rows *rows);
 
   void (*settle)(void);
+
+  /* --- Layers. A panel of weights is [input][lane], a lane is an output. */
+
+  /* sums[row][lane] = (fresh ? 0 : sums[row][lane]) + sum over k < steps of x[row][k] *
+   * panel[k][lane], one chain. Columns of x are contiguous: x->col does not count. Unless
+   * `completion` is NULL, the sums are complete then and become results. */
+  void (*linear)(const pa_matrix *x, int rows, ptrdiff_t steps, const void *panel, int width,
+                 int fresh, void *sums, const pa_completion *completion);
+
+  /* Halves to `real` and back, by pa_element; `count` is a multiple of `lanes`. */
+  void (*widen[2])(void *to, const char *from, ptrdiff_t count);
+  void (*narrow[2])(char *to, const void *from, ptrdiff_t count);
+
+  /* out = (y - mean) / sqrt(mean of (y - mean)**2 + eps) * weight + bias of the row y = x +
+   * residual; not centred: with a mean of 0. */
+  void (*norm)(const pa_norm_row *row);
 
   /* Measuring sticks for bench.py. `burn` makes `rounds` rounds of independent FMAs in registers
    * and returns how many floating-point operations that were; `read` sums an array of doubles;

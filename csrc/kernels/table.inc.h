@@ -1,5 +1,7 @@
 /* The last line of every isa/<name>_<type>.c: all kernels, gathered in one exported table. */
 #include "kernels.h"
+#include "linear.inc.h"
+#include "norm.inc.h"
 #include "positions.inc.h"
 #include "probe.inc.h"
 #include "rows.inc.h"
@@ -55,6 +57,10 @@ const pa_kernels PA_TABLE(PA_ISA, PA_REAL_BITS) = {
     .shift = {NULL, NULL, shift_float32_kernel, shift_float64_kernel},
 #endif
     .settle = settle_kernel,
+    .linear = linear_kernel,
+    .widen = {widen_float16_kernel, widen_bfloat16_kernel},
+    .narrow = {narrow_float16_kernel, narrow_bfloat16_kernel},
+    .norm = norm_kernel,
     .burn = burn_kernel,
     .read = read_kernel,
     .copy = copy_kernel,

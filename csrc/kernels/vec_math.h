@@ -55,6 +55,22 @@ PA_INLINE vf vf_exp2(vf t) {
   return vf_fma(vf_exp2_quotient(f), f, vf_set1(1)) * power;
 }
 
+/* exp(x) for x <= 0. As 2**t with t = log2(e) * x, whose fraction is made with log2(e) in two
+ * parts: rounding t alone would cost |t| units. Under 1 ulp with a fused multiply-add. */
+PA_INLINE vf vf_exp(vf x) {
+#if PA_REAL_BITS == 32
+  const real high = 1.44269502F, low = 1.92596299e-8F, lowest = -88.02969F;
+#else
+  const real high = 1.4426950408889634, low = 2.0355273740931033e-17, lowest = -709.0895657128241;
+#endif
+  const vf held = vf_max(vf_set1(lowest), x); /* NaN, second, stays */
+  const vf shifted = held * vf_set1(high) + vf_set1(EXP2_SHIFT);
+  const vf power = (vf)((vi)shifted << MANTISSA_BITS);
+  vf f = vf_fma(held, vf_set1(high), vf_set1(EXP2_SHIFT) - shifted);
+  f = vf_fma(held, vf_set1(low), f);
+  return vf_fma(vf_exp2_quotient(f), f, vf_set1(1)) * power;
+}
+
 /* tanh(x) where t = -2 log2(e) |x| is given, and the sign is that of `x`: (1 - e) / (1 + e) with
  * e = 2**t. With m = e - 1 it is -m / (2 + m), and m = 2**n f q(f) + (2**n - 1) cancels nothing:
  * for small x, n is 0. Under 3 ulp, measured; |result| <= 1. */

@@ -1,7 +1,7 @@
 """No spills in the micro-kernel: compiles the x86-64 kernels as setup.py does and reads the loops.
 
-Every innermost loop of `scores_kernel` and `values_kernel` with at least 8 fused multiply-adds is
-the micro-kernel. In it nothing may be stored, and no vector be loaded from the stack.
+Every innermost loop of the kernels made of it with at least 8 fused multiply-adds is the
+micro-kernel. In it nothing may be stored, and no vector be loaded from the stack.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> int:
             assembly = "\n".join(
                 body
                 for body in re.split(r"\n\n", assembly)
-                if re.search(r"<(scores|values)_kernel>:", body)
+                if re.search(r"<(scores|values|linear)_kernel>:", body)
             )
             checked = most = 0
             for body in loops(assembly):

@@ -1,0 +1,104 @@
+/* The linear layer: the micro-kernel with rows of x as A and packed weights as B, and what is done
+ * to its sums before they are written. */
+#ifndef PA_LINEAR_INC_H
+#define PA_LINEAR_INC_H
+
+#include "activations.inc.h"
+#include "elements.inc.h"
+#include "kernels.h"
+#include "tile.inc.h"
+#include "vec.h"
+
+PA_INLINE vf outlet_load(const pa_outlet *o, ptrdiff_t row, int vector, int lanes) {
+  const ptrdiff_t *cols = o->cols + vector * LANES;
+  const char *at = o->data + o->rows[row];
+  if (o->beside >> vector & 1) return vf_load(at + cols[0]);
+  vf x = vf_set1(0);
+  for (int l = 0; l < lanes; ++l) x[l] = *(const real_any *)(at + cols[l]);
+  return x;
+}
+
+PA_INLINE void outlet_store(const pa_outlet *o, ptrdiff_t row, int vector, int lanes, vf x) {
+  const ptrdiff_t *cols = o->cols + vector * LANES;
+  char *at = o->data + o->rows[row];
+  if (o->beside >> vector & 1) vf_store(at + cols[0], x);
+  else
+    for (int l = 0; l < lanes; ++l) *(real_any *)(at + cols[l]) = x[l];
+}
+
+PA_INLINE void outlet_prefetch(const pa_outlet *o, ptrdiff_t row, int rows, int vectors) {
+  if (!o->data) return;
+  for (ptrdiff_t r = row; r < row + rows; ++r)
+    for (int j = 0; j < vectors; ++j)
+      __builtin_prefetch(o->data + o->rows[r] + o->cols[j * LANES], 0, 3);
+}
+
+PA_INLINE void complete_as(const int activation, const pa_completion *c, const real *sums,
+                           ptrdiff_t row, int rows, int width) {
+  for (int j = 0; j < width && j * LANES < c->count; ++j) {
+    const int lanes = c->count - j * LANES < LANES ? c->count - j * LANES : LANES;
+    const vf bias = vf_load((const real *)c->bias + j * LANES);
+    for (ptrdiff_t r = row; r < row + rows; ++r) {
+      vf y = activate(activation, vf_load(sums + (r * width + j) * LANES) + bias);
+      if (c->gate.data) y = y * outlet_load(&c->gate, r, j, lanes);
+      if (c->residual.data) y = y + outlet_load(&c->residual, r, j, lanes);
+      outlet_store(&c->out, r, j, lanes, y);
+    }
+  }
+}
+
+static void complete(const pa_completion *c, const real *sums, ptrdiff_t row, int rows, int width) {
+  switch (c->activation) {
+    case GELU: complete_as(GELU, c, sums, row, rows, width); break;
+    case GELU_TANH: complete_as(GELU_TANH, c, sums, row, rows, width); break;
+    case QUICK_GELU: complete_as(QUICK_GELU, c, sums, row, rows, width); break;
+    case SILU: complete_as(SILU, c, sums, row, rows, width); break;
+    case RELU: complete_as(RELU, c, sums, row, rows, width); break;
+    default: complete_as(IDENTITY, c, sums, row, rows, width); break;
+  }
+}
+
+/* Completed tile by tile: what has to come from memory, and go there, does so beside the next
+ * products. */
+PA_INLINE void linear_tile(const int rows, const int width, ptrdiff_t row, const pa_matrix *x,
+                           ptrdiff_t steps, const real *panel, int fresh, real *sums,
+                           const pa_completion *completion) {
+  const pa_matrix a = {x->data + row * x->row, x->row, (ptrdiff_t)sizeof(real)};
+  vf acc[MAX_ROWS][MAX_WIDTH];
+  if (completion) {
+    const int vectors = (completion->count + LANES - 1) / LANES;
+    outlet_prefetch(&completion->gate, row, rows, vectors);
+    outlet_prefetch(&completion->residual, row, rows, vectors);
+  }
+  tile_product(0, 1, rows, width, &a, panel, steps, acc);
+  real *to = sums + row * width * LANES;
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 3
+    for (int j = 0; j < width; ++j, to += LANES)
+      vf_store(to, fresh ? acc[r][j] : vf_load(to) + acc[r][j]);
+  if (completion) complete(completion, sums, row, rows, width);
+}
+
+static void linear_kernel(const pa_matrix *x, int rows, ptrdiff_t steps, const void *panel,
+                          int width, int fresh, void *sums, const pa_completion *completion){
+#define CALL(w) \
+  FOR_EACH_TILE(linear_tile, tile_rows(w), w, rows, x, steps, panel, fresh, sums, completion)
+    FOR_WIDTH(width, CALL)
+#undef CALL
+}
+
+/* Panels hold whole vectors, so there is no rest. */
+#define CONVERT(type, TYPE)                                                         \
+  static void widen_##type##_kernel(void *to, const char *from, ptrdiff_t count) {  \
+    for (ptrdiff_t i = 0; i < count; i += LANES)                                    \
+      vf_store((real *)to + i, load_##type(from + i * type_bytes(TYPE)));           \
+  }                                                                                 \
+  static void narrow_##type##_kernel(char *to, const void *from, ptrdiff_t count) { \
+    for (ptrdiff_t i = 0; i < count; i += LANES)                                    \
+      store_##type(to + i * type_bytes(TYPE), vf_load((const real *)from + i));     \
+  }
+CONVERT(float16, FLOAT16) CONVERT(bfloat16, BFLOAT16)
+#undef CONVERT
+
+#endif

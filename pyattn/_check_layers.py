@@ -1,0 +1,176 @@
+"""Words the errors of the layers around attention: linear layers and norms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pyattn import _check
+
+STORAGES = ("float16", "bfloat16")
+MOST_LAYERS = 8  # PA_MAX_LAYERS
+
+
+def weight(function: str, value: Any) -> np.ndarray:
+    """(outputs, inputs) of any float dtype, in native byte order; not copied unless it is not."""
+    a = _floats(function, "weight", value)
+    if a.ndim != 2 or 0 in a.shape:
+        raise ValueError(
+            f"{function}: weight must be (outputs, inputs), both at least 1, got {a.shape}"
+        )
+    return a
+
+
+def vector(function: str, name: str, value: Any, length: int, dtype: np.dtype) -> np.ndarray:
+    """Contiguous numbers of that dtype, one per output or channel."""
+    a = _floats(function, name, value)
+    if a.shape != (length,):
+        raise ValueError(f"{function}: {name} must have shape ({length},), got {a.shape}")
+    return np.ascontiguousarray(a, dtype)
+
+
+def _floats(function: str, name: str, value: Any) -> np.ndarray:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{function}: {name} must not be a masked array")
+    a = np.asarray(value)
+    if (a.dtype.kind != "f" and a.dtype.name != "bfloat16") or a.dtype.itemsize > 8:
+        raise TypeError(
+            f"{function}: {name} must be float16, bfloat16, float32 or float64, got {a.dtype}"
+        )
+    return a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("="))
+
+
+def dtype(function: str, value: Any) -> np.dtype:
+    try:
+        wanted = np.dtype(value)
+    except TypeError:
+        wanted = None
+    if wanted not in (_check.FLOAT32, _check.FLOAT64):
+        raise TypeError(f"{function}: dtype must be float32 or float64, got {value!r}")
+    return wanted
+
+
+def storage(function: str, value: Any, weight: np.ndarray, dtype: np.dtype) -> None:
+    """None or a half; a weight must not become infinite in it."""
+    if value is None:
+        return
+    if value not in STORAGES:
+        raise ValueError(
+            f"{function}: storage must be None, 'float16' or 'bfloat16', got {value!r}"
+        )
+    if dtype != _check.FLOAT32:
+        raise ValueError(f"{function}: storage {value!r} is for float32 layers, dtype is {dtype}")
+    if value == "float16" and weight.dtype != np.float16:
+        size = np.abs(weight.astype(np.float32, copy=False))
+        largest = float(np.max(size, initial=0, where=np.isfinite(size)))
+        if largest >= 65520:  # rounds to infinity
+            raise ValueError(
+                f"{function}: a weight of {largest:.6g} does not fit into float16: "
+                "use storage='bfloat16'"
+            )
+
+
+def activation(function: str, value: Any, known: Sequence[str | None]) -> None:
+    if (value is not None and not isinstance(value, str)) or value not in known:
+        names = ", ".join(repr(k) for k in known)
+        raise ValueError(f"{function}: activation must be one of {names}, got {value!r}")
+
+
+def inputs(function: str, x: Any, inputs: int, dtype: np.dtype) -> np.ndarray:
+    (a,) = _check.float_arrays(function, ("x",), (x,))
+    if a.dtype != dtype:
+        raise TypeError(
+            f"{function}: x is {a.dtype}, the layer computes in {dtype}: "
+            f"use x.astype(numpy.{dtype})"
+        )
+    if a.ndim < 1 or a.shape[-1] != inputs:
+        raise ValueError(f"{function}: x must be (..., {inputs}), got {a.shape}")
+    return a
+
+
+def operand(
+    function: str, name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype
+) -> np.ndarray:
+    """What is combined with a result of that shape, as a view of that shape."""
+    (a,) = _check.float_arrays(function, (name,), (value,))
+    if a.dtype != dtype:
+        raise TypeError(f"{function}: {name} is {a.dtype}, the result is {dtype}")
+    if a.shape == shape:
+        return a
+    try:
+        return np.broadcast_to(a, shape)
+    except ValueError:
+        raise ValueError(
+            f"{function}: {name} {a.shape} does not broadcast to the result {shape}"
+        ) from None
+
+
+def layers(function: str, layers: Sequence[Any], kind: type, outs: Any) -> None:
+    if not 1 <= len(layers) <= MOST_LAYERS:
+        raise ValueError(f"{function}: 1 to {MOST_LAYERS} layers are possible, got {len(layers)}")
+    for i, layer in enumerate(layers):
+        if not isinstance(layer, kind):
+            raise TypeError(f"{function}: layers[{i}] must be a Linear, got {type(layer).__name__}")
+        if (layer.inputs, layer.dtype) != (layers[0].inputs, layers[0].dtype):
+            raise ValueError(
+                f"{function}: all layers must have the inputs and dtype of the first: "
+                f"layers[0] {layers[0].inputs} {layers[0].dtype}, "
+                f"layers[{i}] {layer.inputs} {layer.dtype}"
+            )
+    if outs is not None and len(outs) != len(layers):
+        raise ValueError(f"{function}: {len(layers)} layers but {len(outs)} outs")
+
+
+def heads_out(
+    function: str, out: Any, rows: tuple[int, ...], outputs: int, dtype: np.dtype
+) -> bool:
+    """Whether `out` is (heads, *rows, size); else it must be (*rows, outputs)."""
+    shape = getattr(out, "shape", ())
+    heads = len(shape) == len(rows) + 2 and shape[0] * shape[-1] == outputs
+    _check.out(function, out, (shape[0], *rows, shape[-1]) if heads else (*rows, outputs), dtype)
+    return heads
+
+
+def apart(
+    function: str,
+    n: int,
+    out: np.ndarray,
+    plane: np.ndarray,
+    x: np.ndarray,
+    earlier: Sequence[np.ndarray],
+) -> None:
+    """outs[n] must be written where it lies, while `x` is read."""
+    if out.size and not np.may_share_memory(out, plane):
+        raise ValueError(
+            f"{function}: outs[{n}] has leading axes that are no grid of rows: shape {out.shape}, "
+            f"strides {out.strides}"
+        )
+    if np.may_share_memory(out, x):
+        raise ValueError(f"{function}: outs[{n}] overlaps x")
+    for m, other in enumerate(earlier):
+        if _share_memory(out, other):
+            raise ValueError(f"{function}: outs[{n}] overlaps outs[{m}]")
+
+
+def _share_memory(a: np.ndarray, b: np.ndarray) -> bool:
+    try:
+        return np.shares_memory(a, b, max_work=100_000)
+    except np.exceptions.TooHardError:  # strides that nobody has
+        return True
+
+
+def channels(function: str, x: Any) -> np.ndarray:
+    (a,) = _check.float_arrays(function, ("x",), (x,))
+    if a.ndim < 1 or a.shape[-1] == 0:
+        raise ValueError(f"{function}: x must have at least one channel (axis -1), got {a.shape}")
+    return a
+
+
+def eps(function: str, value: Any) -> float:
+    number = _check.real(function, "eps", value)
+    if not (0 <= number and math.isfinite(number)):
+        raise ValueError(f"{function}: eps must be finite and at least 0, got {number}")
+    return number
