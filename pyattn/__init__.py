@@ -6,7 +6,7 @@
 (2, 4, 10, 16)
 """
 
-from pyattn import biases, masks, positional, reference
+from pyattn import biases, layers, masks, positional, reference
 from pyattn.attention import (
     attention,
     attention_topk,
@@ -14,11 +14,13 @@ from pyattn.attention import (
     attention_weights,
     merge_attention,
 )
+from pyattn.multihead import MultiHeadAttention
 from pyattn.runtime import get_isa, get_num_threads, set_isa, set_num_threads, show_config
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "MultiHeadAttention",
     "attention",
     "attention_topk",
     "attention_varlen",
@@ -26,6 +28,7 @@ __all__ = [
     "biases",
     "get_isa",
     "get_num_threads",
+    "layers",
     "masks",
     "merge_attention",
     "positional",

@@ -6,6 +6,8 @@ functions with these. Pass longdouble arrays to compute in longdouble.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 __all__ = [
@@ -14,7 +16,11 @@ __all__ = [
     "attention_topk",
     "attention_varlen",
     "attention_weights",
+    "layer_norm",
+    "linear",
     "merge_attention",
+    "multi_head_attention",
+    "rms_norm",
     "rope",
 ]
 
@@ -299,3 +305,109 @@ def rope(x, positions, frequencies, *, interleaved, layout="bhld"):
     else:
         out[..., :pairs], out[..., pairs : 2 * pairs] = z.real, z.imag
     return np.swapaxes(out, -3, -2) if swapped else out
+
+
+def _sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+_ACTIVATIONS = {
+    None: lambda x: x,
+    "gelu": lambda x: x / 2 * np.vectorize(math.erfc, otypes=[float])(-x / math.sqrt(2)),
+    "gelu_tanh": lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "quick_gelu": lambda x: x * _sigmoid(1.702 * x),
+    "silu": lambda x: x * _sigmoid(x),
+    "relu": lambda x: np.maximum(x, 0),
+}
+
+
+def linear(x, weight, bias=None, *, activation=None, residual=None, gate=None):
+    """What `pyattn.layers.Linear` of these computes."""
+    y = _wide(x) @ _wide(weight).T
+    with np.errstate(over="ignore"):  # of exp(-x), whose inverse is 0 then
+        y = _ACTIVATIONS[activation](y if bias is None else y + _wide(bias))
+    y = y if gate is None else y * _wide(gate)
+    return y if residual is None else y + _wide(residual)
+
+
+def layer_norm(x, weight=None, bias=None, *, eps=1e-5, residual=None):
+    y = _wide(x) if residual is None else _wide(x) + _wide(residual)
+    y = y - y.mean(axis=-1, keepdims=True)
+    y = y / np.sqrt(np.mean(y**2, axis=-1, keepdims=True) + eps)
+    y = y if weight is None else y * _wide(weight)
+    return y if bias is None else y + _wide(bias)
+
+
+def rms_norm(x, weight=None, *, eps=1e-6, residual=None):
+    y = _wide(x) if residual is None else _wide(x) + _wide(residual)
+    y = y / np.sqrt(np.mean(y**2, axis=-1, keepdims=True) + eps)
+    return y if weight is None else y * _wide(weight)
+
+
+def _append(x, row):
+    """One more key, the same in all of (..., S, H, D)."""
+    row = np.broadcast_to(row.reshape(x.shape[-2:]), (*x.shape[:-3], 1, *x.shape[-2:]))
+    return np.concatenate([x, row], axis=-3)
+
+
+def multi_head_attention(
+    weights,
+    num_heads,
+    query,
+    key=None,
+    value=None,
+    *,
+    frequencies=None,
+    interleaved=False,
+    positions=None,
+    key_positions=None,
+    norm_eps=1e-6,
+    add_zero_attn=False,
+    residual=None,
+    scale=None,
+    softcap=None,
+    sinks=None,
+    **visibility,
+):
+    """See `pyattn.MultiHeadAttention`, of sequences that are not packed: result and weights of each
+    head. `weights` are those of `from_weights`; keys that all see are appended to the others."""
+    weights = {name: _wide(array) for name, array in weights.items()}
+    same = key is None or key is query
+    key = query if key is None else key
+    value = key if value is None else value
+
+    def heads(x, name, size):
+        y = linear(x, weights[f"{name}_weight"], weights.get(f"{name}_bias"))
+        y = y.reshape(*y.shape[:-1], y.shape[-1] // size, size)
+        norm = weights.get(f"{name}_norm")
+        return y if norm is None else rms_norm(y, norm, eps=norm_eps)
+
+    size = len(weights["q_weight"]) // num_heads
+    q, k = heads(query, "q", size), heads(key, "k", size)
+    v = heads(value, "v", len(weights["v_weight"]) // k.shape[-2])
+    queries, keys = q.shape[-3], k.shape[-3]
+    start = visibility.get("query_start")
+    if frequencies is not None:
+        if same and key_positions is None:
+            key_positions = positions
+        if positions is None:
+            first = keys - queries if start is None else np.asarray(start)[..., None]
+            positions = first + np.arange(queries)
+        q = rope(q, positions, frequencies, interleaved=interleaved, layout="blhd")
+        k = rope(k, key_positions, frequencies, interleaved=interleaved, layout="blhd")
+    leading = np.broadcast_shapes(q.shape[:-3], k.shape[:-3], v.shape[:-3])
+    shape = (*leading, num_heads, queries, keys)
+    seen = visible(shape, **visibility)
+    bias = np.where(seen, _dense_bias(visibility.get("bias"), shape, start), 0)
+    extra = [(weights["bias_k"], weights["bias_v"])] if "bias_k" in weights else []
+    extra += [(np.zeros(k.shape[-2:]), np.zeros(v.shape[-2:]))] if add_zero_attn else []
+    for own_key, own_value in extra:
+        k, v = _append(k, own_key), _append(v, own_value)
+        seen = np.concatenate([seen, np.ones_like(seen, shape=(*shape[:-1], 1))], axis=-1)
+        bias = np.concatenate([bias, np.zeros((*shape[:-1], 1))], axis=-1)
+    options = {"mask": seen, "bias": bias, "scale": scale, "softcap": softcap, "layout": "blhd"}
+    options["sinks"] = weights.get("sinks") if sinks is None else sinks
+    out = attention(q, k, v, **options)
+    out = out.reshape(*out.shape[:-2], num_heads * out.shape[-1])
+    result = linear(out, weights["out_weight"], weights.get("out_bias"), residual=residual)
+    return result, attention_weights(q, k, **options)
