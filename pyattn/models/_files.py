@@ -1,0 +1,88 @@
+"""The files of a model: where they are, and the settings in the JSON ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pyattn.models import _check_files
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+LARGEST = 1e300  # in JSON an integer may be larger than any float
+
+
+class Settings:
+    """The values of a JSON file, checked as they are asked for."""
+
+    def __init__(self, path: Path, values: dict[str, Any]) -> None:
+        self.path = path
+        self.values = values
+
+    @classmethod
+    def read(cls, path: Path, what: str) -> Settings:
+        return cls(path, read_json(path, what))
+
+    @classmethod
+    def read_optional(cls, path: Path) -> Settings:
+        """Without any values if there is no such file."""
+        return cls.read(path, "") if path.is_file() else cls(path, {})
+
+    def whole(self, name: str, default: int | None = None, low: int = 1) -> int:
+        value = self._get(name, default)
+        if type(value) is not int or value < low:
+            _check_files.setting(self.path, name, f"a whole number of at least {low}", value)
+        return value
+
+    def positive(self, name: str, default: float) -> float:
+        value = self._get(name, default)
+        if type(value) not in (int, float) or not 0 < value <= LARGEST:
+            _check_files.setting(self.path, name, "a number above 0", value)
+        return float(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self._get(name, default)
+        if type(value) is not bool:
+            _check_files.setting(self.path, name, "true or false", value)
+        return value
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self._get(name, default)
+        if not isinstance(value, str):
+            _check_files.setting(self.path, name, "a string", value)
+        return value
+
+    def _get(self, name: str, default: Any) -> Any:
+        """The default also stands for null, which some writers put for "not set"."""
+        value = self.values.get(name)
+        if value is None:
+            if default is None:
+                _check_files.setting_missing(self.path, name)
+            return default
+        return value
+
+
+def read_json(path: Path, what: str, kind: type = dict) -> Any:
+    """The object or list in a file; `what` says in an error what the file is."""
+    _check_files.is_file(path, what)
+    _check_files.json_size(path, path.stat().st_size)
+    return _check_files.parsed_json(path, path.read_bytes(), kind)
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The safetensors files of a model, one or the shards that the index names."""
+    if (directory / WEIGHTS).is_file():
+        return [directory / WEIGHTS]
+    if not (directory / INDEX).is_file():
+        pickles = [p for pattern in ("*.bin", "*.pt", "*.pth") for p in directory.glob(pattern)]
+        _check_files.no_weights(directory, (WEIGHTS, INDEX), sorted(pickles))
+    index = Settings.read(directory / INDEX, "the index of the weights")
+    shards = index.values.get("weight_map")
+    if not isinstance(shards, dict):
+        _check_files.setting(index.path, "weight_map", "an object", shards)
+    for tensor, name in shards.items():
+        _check_files.shard_name(index.path, tensor, name)
+    files = [directory / name for name in sorted(set(shards.values()))]
+    for file in files:
+        _check_files.is_file(file, f"a part of the weights, named in {INDEX},")
+    return files
