@@ -19,7 +19,7 @@
 enum {
   ROW_BLOCK = 128,  /* of the weights that pass by for them, little then comes from L3 */
   SUM_STEPS = 512,  /* inputs of one chain; longer sums are made of several */
-  MANY_TASKS = 256, /* enough for the cores of a large server */
+  MANY_TASKS = 256, /* about so many, or one for each block: enough for a large server */
 };
 
 /* Of a task, at least: below it the handing out begins to show. */
@@ -158,10 +158,10 @@ static void plan(job *j) {
   }
   const int64_t panels = j->first_panel[c->layer_count];
   j->work = 2 * (double)c->rows * (double)c->inputs * outputs;
-  j->blocks = (c->rows + ROW_BLOCK - 1) / ROW_BLOCK;
+  j->blocks = ceil_div(c->rows, ROW_BLOCK);
   const int64_t tasks = min64(MANY_TASKS, 1 + (int64_t)(j->work / TASK_WORK));
   j->task_panels = max64(1, panels * j->blocks / tasks);
-  j->groups = (panels + j->task_panels - 1) / j->task_panels;
+  j->groups = ceil_div(panels, j->task_panels);
   const size_t lanes = (size_t)(j->kernels->lanes * j->kernels->max_width);
   if (!lie_evenly(c, real)) j->copy_bytes = pa_scratch_round((size_t)c->inputs * real);
   j->x_bytes = (size_t)min64(ROW_BLOCK, c->rows) * j->copy_bytes;
@@ -182,15 +182,17 @@ static int in_place(const pa_linear_call *c) {
 pa_status pa_linear(pa_linear_call *call) {
   job j = {.call = call, .kernels = pa_dispatch(call->type)};
   plan(&j);
+  for (int n = 0; n < call->layer_count; ++n)
+    if (!pa_weights_fit(&j.weights[n], j.kernels)) return PA_FOREIGN;
   const int64_t tasks = j.blocks * j.groups;
-  const int once = in_place(call);
-  pa_team_begin(&j.team, tasks, j.work, once ? NULL : call->poll);
+  const int over_inputs = in_place(call);
+  pa_team_begin(&j.team, tasks, j.work, over_inputs ? NULL : call->poll);
   call->scratch_bytes = (size_t)j.team.workers * j.worker_bytes;
   pa_status status = PA_NO_MEMORY;
   j.scratch = pa_scratch_take(call->scratch_bytes);
   if (j.scratch) {
     status = pa_team_run(&j.team, tasks, task, &j);
-    if (!once && pa_team_lost(&j.team)) status = pa_team_run(&j.team, tasks, task, &j);
+    if (!over_inputs && pa_team_lost(&j.team)) status = pa_team_run(&j.team, tasks, task, &j);
     pa_scratch_give(j.scratch);
   }
   pa_team_end(&j.team);

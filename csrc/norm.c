@@ -38,7 +38,7 @@ pa_status pa_norm(const pa_norm_call *call) {
   job j = {.call = call, .kernels = pa_dispatch(call->type)};
   const int64_t row_bytes = call->cols * j.kernels->real_bytes;
   j.task_rows = max64(1, TASK_BYTES / row_bytes);
-  const int64_t tasks = (call->rows + j.task_rows - 1) / j.task_rows;
+  const int64_t tasks = ceil_div(call->rows, j.task_rows);
   const int in_place = call->out.data == call->x.data || call->out.data == call->residual.data;
   const double work = FLOPS_PER_BYTE * (double)call->rows * (double)row_bytes;
   pa_team_begin(&j.team, tasks, work, in_place ? NULL : call->poll);

@@ -17,8 +17,6 @@ enum {
 /* Less than this stays in a core's L2 from the writing of the inputs to the reading here. */
 static const double CACHED_BYTES = 1 << 19;
 
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 void pa_plan_panel(const pa_cut *cut, int64_t panel, int64_t *first_vector, int *width) {
   const int64_t base = cut->vectors / cut->panels, wider = cut->vectors % cut->panels;
   *first_vector = panel * base + min64(panel, wider);

@@ -18,6 +18,7 @@ typedef enum pa_status {
   PA_OK = 0,
   PA_NO_MEMORY,   /* scratch memory could not be had; nothing was written */
   PA_INTERRUPTED, /* `poll` asked to stop; outputs are written in part */
+  PA_FOREIGN,     /* packed weights are for another instruction set; nothing was written */
 } pa_status;
 
 typedef enum pa_type { PA_FLOAT32 = 0, PA_FLOAT64 = 1 } pa_type;
@@ -165,12 +166,14 @@ typedef struct pa_packing {
 } pa_packing;
 
 /* Bytes that packed weights take; 0: more than there can be. Then into memory of that size, aligned
- * to 64 bytes. The layout is that of the selected instruction set. */
+ * to 64 bytes. The layout is that of the selected instruction set; PA_FOREIGN if that was changed
+ * between the two, and the size is another. */
 size_t pa_linear_bytes(const pa_packing *packing);
-pa_status pa_linear_pack(const pa_packing *packing, void *packed);
+pa_status pa_linear_pack(const pa_packing *packing, void *packed, size_t bytes);
 
 /* What `bytes` bytes of packed weights hold: fills all but `element`, `weight` and `bias`. Returns
- * 0, -1 if they are no packed weights, or 1 if they are for another instruction set. */
+ * 0, -1 if they are no packed weights, or 1 if they are for another instruction set, as which
+ * pa_linear would refuse them. */
 int pa_linear_inspect(const void *packed, size_t bytes, pa_packing *packing);
 
 /* And back, for any instruction set's: (outputs, inputs) contiguous, as stored; the bias. */

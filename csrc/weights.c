@@ -14,7 +14,7 @@ enum {
 
 /* What packed weights begin with. */
 typedef struct header {
-  int32_t magic, type, stored, lanes, max_width, unused;
+  int32_t magic, type, stored, lanes, max_width;
   int64_t inputs, outputs, bytes;
 } header;
 
@@ -23,12 +23,12 @@ static const size_t element_bytes[] = {[PA_ELEMENT_FLOAT16] = 2,
                                        [PA_ELEMENT_FLOAT32] = 4,
                                        [PA_ELEMENT_FLOAT64] = 8};
 
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-static pa_weights shape_of(const header *h) {
+pa_weights pa_weights_of(const void *packed) {
+  const header *h = packed;
   pa_weights w = {.type = (pa_type)h->type,
                   .stored = (pa_element)h->stored,
                   .lanes = h->lanes,
+                  .max_width = h->max_width,
                   .inputs = h->inputs,
                   .outputs = h->outputs};
   w.real_bytes = w.type == PA_FLOAT32 ? sizeof(float) : sizeof(double);
@@ -46,8 +46,6 @@ static pa_weights shape_of(const header *h) {
   return w;
 }
 
-pa_weights pa_weights_of(const void *packed) { return shape_of(packed); }
-
 const char *pa_weights_panel(const pa_weights *w, const void *packed, int64_t panel,
                              int64_t *first_output, int *width) {
   int64_t vector;
@@ -57,8 +55,7 @@ const char *pa_weights_panel(const pa_weights *w, const void *packed, int64_t pa
          (size_t)(*first_output * w->inputs) * w->stored_bytes;
 }
 
-static header header_of(const pa_packing *p) {
-  const pa_kernels *kernels = pa_dispatch(p->type);
+static header header_of(const pa_packing *p, const pa_kernels *kernels) {
   return (header){.magic = MAGIC,
                   .type = p->type,
                   .stored = p->stored,
@@ -69,8 +66,8 @@ static header header_of(const pa_packing *p) {
 }
 
 size_t pa_linear_bytes(const pa_packing *packing) {
-  const header h = header_of(packing);
-  return shape_of(&h).bytes;
+  const header h = header_of(packing, pa_dispatch(packing->type));
+  return pa_weights_of(&h).bytes;
 }
 
 typedef struct job {
@@ -108,13 +105,16 @@ static void pack_task(void *data, int64_t panel, int64_t next, int worker) {
   }
 }
 
-pa_status pa_linear_pack(const pa_packing *packing, void *packed) {
-  header h = header_of(packing);
-  job j = {.packing = packing,
-           .kernels = pa_dispatch(packing->type),
-           .shape = shape_of(&h),
-           .packed = packed};
+int pa_weights_fit(const pa_weights *w, const pa_kernels *kernels) {
+  return w->lanes == kernels->lanes && w->max_width == kernels->max_width;
+}
+
+pa_status pa_linear_pack(const pa_packing *packing, void *packed, size_t bytes) {
+  const pa_kernels *kernels = pa_dispatch(packing->type);
+  header h = header_of(packing, kernels);
+  job j = {.packing = packing, .kernels = kernels, .shape = pa_weights_of(&h), .packed = packed};
   const pa_weights *w = &j.shape;
+  if (w->bytes != bytes) return PA_FOREIGN;
   pa_team team;
   pa_team_begin(&team, w->cut.panels, FLOPS_PER_BYTE * (double)w->bytes, NULL);
   if (w->stored_bytes != w->real_bytes)
@@ -143,14 +143,14 @@ int pa_linear_inspect(const void *packed, size_t bytes, pa_packing *packing) {
   if (h.magic != MAGIC || (h.type != PA_FLOAT32 && h.type != PA_FLOAT64) ||
       (!(halves && h.type == PA_FLOAT32) && h.stored != type) || h.lanes < 1 || h.max_width < 1 ||
       h.lanes > PA_MAX_LANES / h.max_width || h.inputs < 1 || h.outputs < 1 ||
-      (size_t)h.bytes != bytes || shape_of(&h).bytes != bytes)
+      (size_t)h.bytes != bytes || pa_weights_of(&h).bytes != bytes)
     return -1;
   packing->type = (pa_type)h.type;
   packing->stored = (pa_element)h.stored;
   packing->inputs = h.inputs;
   packing->outputs = h.outputs;
-  const pa_kernels *kernels = pa_dispatch(packing->type);
-  return h.lanes != kernels->lanes || h.max_width != kernels->max_width;
+  const pa_weights w = pa_weights_of(&h);
+  return !pa_weights_fit(&w, pa_dispatch(packing->type));
 }
 
 void pa_linear_unpack(const void *packed, void *weight, void *bias) {

@@ -8,9 +8,9 @@
 #include "pyattn.h"
 
 typedef struct pa_weights {
-  pa_type type;      /* of the bias, and computed in */
-  pa_element stored; /* of the panels */
-  int lanes;
+  pa_type type;         /* of the bias, and computed in */
+  pa_element stored;    /* of the panels */
+  int lanes, max_width; /* of the kernels it is made for */
   int64_t inputs, outputs;
   pa_cut cut;                       /* outputs as rows of panels */
   size_t real_bytes, stored_bytes;  /* of a number */
@@ -18,6 +18,9 @@ typedef struct pa_weights {
 } pa_weights;
 
 pa_weights pa_weights_of(const void *packed);
+
+/* Whether these kernels can read them. */
+int pa_weights_fit(const pa_weights *w, const pa_kernels *kernels);
 
 /* Where a panel lies; which outputs it has. */
 const char *pa_weights_panel(const pa_weights *w, const void *packed, int64_t panel,

@@ -301,18 +301,20 @@ def per_batch(
     return np.array(spread, dtype=np.int64, order="C")
 
 
-def out(function: str, array: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
+def out(
+    function: str, array: Any, shape: tuple[int, ...], dtype: np.dtype, name: str = "out"
+) -> None:
     if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{function}: out must be a NumPy array, got {type(array).__name__}")
+        raise TypeError(f"{function}: {name} must be a NumPy array, got {type(array).__name__}")
     if array.shape != shape:
-        raise ValueError(f"{function}: out must have shape {shape}, got {array.shape}")
+        raise ValueError(f"{function}: {name} must have shape {shape}, got {array.shape}")
     if array.dtype != dtype or not array.dtype.isnative:
-        raise ValueError(f"{function}: out must have dtype {dtype}, got {array.dtype}")
+        raise ValueError(f"{function}: {name} must have dtype {dtype}, got {array.dtype}")
     if not array.flags.writeable:
-        raise ValueError(f"{function}: out is read-only")
+        raise ValueError(f"{function}: {name} is read-only")
     if overlaps_itself(array):
         raise ValueError(
-            f"{function}: out overlaps itself: shape {array.shape}, strides {array.strides}"
+            f"{function}: {name} overlaps itself: shape {array.shape}, strides {array.strides}"
         )
 
 

@@ -6,7 +6,7 @@ tensor, what was met and the rule.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -46,14 +46,14 @@ def format(function: str, value: Any, known: Sequence[str]) -> None:
 
 def one_place(
     function: str,
-    tensors: Mapping[str, Any],
+    names: Collection[str],
     prefix: str,
     looked: Sequence[Place],
     found: Sequence[Place],
 ) -> Place:
     """The only one that was found, of those that were looked for."""
     if not found:
-        _not_found(function, tensors, prefix, looked)
+        _not_found(function, names, prefix, looked)
     if len(found) > 1:
         met = " and ".join(f"{family.name!r} at {base!r}" for family, base in found)
         raise ValueError(
@@ -64,11 +64,11 @@ def one_place(
 
 
 def _not_found(
-    function: str, tensors: Mapping[str, Any], prefix: str, looked: Sequence[Place]
+    function: str, names: Collection[str], prefix: str, looked: Sequence[Place]
 ) -> NoReturn:
     def missing(place: Place) -> list[str]:
         family, base = place
-        return [base + name for name in family.required() if base + name not in tensors]
+        return [base + name for name in family.required() if base + name not in names]
 
     def there(place: Place) -> int:
         return len(place[0].required()) - len(missing(place))
@@ -77,7 +77,7 @@ def _not_found(
     family, base = closest
     absent = missing(closest)
     if not absent:
-        more = [base + name for name in family.excluded() if base + name in tensors]
+        more = [base + name for name in family.excluded() if base + name in names]
         raise ValueError(
             f"{function}: {_are(more)} there, which format {family.name!r} never has: "
             "give another format="
@@ -85,12 +85,12 @@ def _not_found(
     if there(closest):
         raise ValueError(
             f"{function}: {_are(absent)} missing of format {family.name!r}; "
-            f"most like {absent[0]!r}: {_names(_nearest(absent[0], tensors))}"
+            f"most like {absent[0]!r}: {_names(_nearest(absent[0], names))}"
         )
     firsts = dict.fromkeys(f"{family.required()[0]} ({family.name})" for family, _ in looked)
-    under = [name for name in _strings(tensors) if name.startswith(prefix)]
+    under = [name for name in names if name.startswith(prefix)]
     there_is = (
-        f"there: {_names(under)}" if under else f"most like it: {_names(_nearest(prefix, tensors))}"
+        f"there: {_names(under)}" if under else f"most like it: {_names(_nearest(prefix, names))}"
     )
     raise ValueError(
         f"{function}: no attention under {prefix!r}: looked for {', '.join(firsts)}; {there_is}"
@@ -98,11 +98,11 @@ def _not_found(
 
 
 def nothing_else(
-    function: str, tensors: Mapping[str, Any], room: str, format: str, known: Iterable[str]
+    function: str, names: Collection[str], rooms: tuple[str, ...], format: str, known: Iterable[str]
 ) -> None:
     """A tensor that is not known there may be a norm, a scale of quantized weights, an adapter."""
     known = set(known)
-    unknown = [name for name in _strings(tensors) if name.startswith(room) and name not in known]
+    unknown = [name for name in names if name.startswith(rooms) and name not in known]
     if unknown:
         raise ValueError(
             f"{function}: {_are(unknown)} unknown in format {format!r}, and may change the "
@@ -110,16 +110,12 @@ def nothing_else(
         )
 
 
-def _strings(tensors: Mapping[str, Any]) -> list[str]:
-    return [name for name in tensors if isinstance(name, str)]
-
-
-def _nearest(name: str, tensors: Mapping[str, Any]) -> list[str]:
+def _nearest(name: str, names: Collection[str]) -> list[str]:
     """Names like `name`, the most similar first."""
     import difflib  # takes longer to import than it is worth before something is wrong
 
-    names = sorted(_strings(tensors), key=lambda n: -_common(n, name))[:1000]
-    return difflib.get_close_matches(name, names, n=MOST_NAMES, cutoff=0.0)
+    closest = sorted(names, key=lambda n: -_common(n, name))[:1000]
+    return difflib.get_close_matches(name, closest, n=MOST_NAMES, cutoff=0.0)
 
 
 def _common(a: str, b: str) -> int:

@@ -10,7 +10,13 @@ import numpy as np
 
 from pyattn import _check
 
+FLOATS = ("float16", "bfloat16", "float32", "float64")
 STORAGES = ("float16", "bfloat16")
+# Dtypes all of whose numbers fit, and from which number on others are rounded to infinity.
+FITS = {"float16": {"float16"}, "bfloat16": {"float16", "bfloat16"}}
+FITS |= {"float32": {*FLOATS} - {"float64"}, "float64": {*FLOATS}}
+INFINITE_FROM = {"float16": 65520.0, "bfloat16": 2.0**128 - 2.0**119}
+INFINITE_FROM |= {"float32": 2.0**128 - 2.0**103}
 MOST_LAYERS = 8  # PA_MAX_LAYERS
 
 
@@ -25,18 +31,18 @@ def weight(function: str, value: Any) -> np.ndarray:
 
 
 def vector(function: str, name: str, value: Any, length: int, dtype: np.dtype) -> np.ndarray:
-    """Contiguous numbers of that dtype, one per output or channel."""
+    """Contiguous, aligned numbers of that dtype, one per output or channel."""
     a = _floats(function, name, value)
     if a.shape != (length,):
         raise ValueError(f"{function}: {name} must have shape ({length},), got {a.shape}")
-    return np.ascontiguousarray(a, dtype)
+    return np.require(a, dtype, ["C_CONTIGUOUS", "ALIGNED"])
 
 
 def _floats(function: str, name: str, value: Any) -> np.ndarray:
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{function}: {name} must not be a masked array")
     a = np.asarray(value)
-    if (a.dtype.kind != "f" and a.dtype.name != "bfloat16") or a.dtype.itemsize > 8:
+    if a.dtype.name not in FLOATS:
         raise TypeError(
             f"{function}: {name} must be float16, bfloat16, float32 or float64, got {a.dtype}"
         )
@@ -48,28 +54,33 @@ def dtype(function: str, value: Any) -> np.dtype:
         wanted = np.dtype(value)
     except TypeError:
         wanted = None
-    if wanted not in (_check.FLOAT32, _check.FLOAT64):
+    if wanted is None or wanted not in (_check.FLOAT32, _check.FLOAT64):  # NumPy's None is float64
         raise TypeError(f"{function}: dtype must be float32 or float64, got {value!r}")
     return wanted
 
 
 def storage(function: str, value: Any, weight: np.ndarray, dtype: np.dtype) -> None:
-    """None or a half; a weight must not become infinite in it."""
-    if value is None:
-        return
-    if value not in STORAGES:
+    """None or a half, in which no weight becomes infinite."""
+    if value is not None and (not isinstance(value, str) or value not in STORAGES):
         raise ValueError(
             f"{function}: storage must be None, 'float16' or 'bfloat16', got {value!r}"
         )
-    if dtype != _check.FLOAT32:
-        raise ValueError(f"{function}: storage {value!r} is for float32 layers, dtype is {dtype}")
-    if value == "float16" and weight.dtype != np.float16:
-        size = np.abs(weight.astype(np.float32, copy=False))
+    if value is not None and dtype != _check.FLOAT32:
+        raise ValueError(
+            f"{function}: storage {value!r} is for float32 layers, this one is {dtype}: "
+            "use dtype=numpy.float32"
+        )
+    kept = dtype.name if value is None else value
+    if weight.dtype.name in FITS[kept]:
+        return
+    limit = INFINITE_FROM[kept]
+    for start in range(0, len(weight), 64):  # so that no copy of all is made
+        size = np.abs(weight[start : start + 64].astype(np.float64, copy=False))
         largest = float(np.max(size, initial=0, where=np.isfinite(size)))
-        if largest >= 65520:  # rounds to infinity
+        if largest >= limit:
+            remedy = "dtype='float64'" if kept == "float32" else "another storage"
             raise ValueError(
-                f"{function}: a weight of {largest:.6g} does not fit into float16: "
-                "use storage='bfloat16'"
+                f"{function}: a weight of {largest:.6g} does not fit into {kept}: use {remedy}"
             )
 
 
@@ -108,6 +119,15 @@ def operand(
         ) from None
 
 
+def several(function: str, name: str, value: Any) -> list[Any]:
+    try:
+        return list(value)
+    except TypeError:
+        raise TypeError(
+            f"{function}: {name} must be a sequence, got {type(value).__name__}"
+        ) from None
+
+
 def layers(function: str, layers: Sequence[Any], kind: type, outs: Any) -> None:
     if not 1 <= len(layers) <= MOST_LAYERS:
         raise ValueError(f"{function}: 1 to {MOST_LAYERS} layers are possible, got {len(layers)}")
@@ -125,12 +145,13 @@ def layers(function: str, layers: Sequence[Any], kind: type, outs: Any) -> None:
 
 
 def heads_out(
-    function: str, out: Any, rows: tuple[int, ...], outputs: int, dtype: np.dtype
+    function: str, name: str, out: Any, rows: tuple[int, ...], outputs: int, dtype: np.dtype
 ) -> bool:
     """Whether `out` is (heads, *rows, size); else it must be (*rows, outputs)."""
     shape = getattr(out, "shape", ())
     heads = len(shape) == len(rows) + 2 and shape[0] * shape[-1] == outputs
-    _check.out(function, out, (shape[0], *rows, shape[-1]) if heads else (*rows, outputs), dtype)
+    expected = (shape[0], *rows, shape[-1]) if heads else (*rows, outputs)
+    _check.out(function, out, expected, dtype, name)
     return heads
 
 

@@ -5,7 +5,7 @@ A new family is a new entry of the table, or a new name in it; the code below kn
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ class Family:
     bias: str = "maybe"  # "always", "maybe", "never"
     transposed: bool = False  # (inputs, outputs)
     scale: float | None = None
-    room: str = ""  # whatever begins so belongs to the attention, and must be known
+    rooms: tuple[str, ...] = ("",)  # whatever begins so belongs to the attention: must be known
     beside: tuple[str, ...] = ()  # known there: tables for the caller, buffers that change nothing
 
     def required(self) -> list[str]:
@@ -60,7 +60,7 @@ FAMILIES = (
         ("attention.",),
         _modules(q="self.query", k="self.key", v="self.value", out="output.dense"),
         bias="always",
-        room="self.",
+        rooms=("self.", "output.dense."),
         beside=tuple(f"self.{name}" for name in SWIN_TABLES),
     ),
     Family(
@@ -68,7 +68,7 @@ FAMILIES = (
         ("attention.",),
         _modules(q="self.query_proj", k="self.key_proj", v="self.value_proj", out="output.dense"),
         bias="always",
-        room="self.",
+        rooms=("self.", "output.dense."),
         beside=tuple(
             f"self.pos_{one}_proj.{kind}" for one in ("key", "query") for kind in ("weight", "bias")
         ),
@@ -110,7 +110,7 @@ FAMILIES = (
         "vit",  # of Hugging Face: DeiT, BEiT, DINOv2
         ("attention.",),
         _modules(q="attention.query", k="attention.key", v="attention.value", out="output.dense"),
-        room="attention.",
+        rooms=("attention.", "output.dense."),
     ),
     Family("timm", ("attn.",), _modules(qkv="qkv", out="proj"), beside=SWIN_TABLES),
     Family(
@@ -130,7 +130,7 @@ FAMILIES = (
             "k_norm": "attn_k_norm.weight",
             "sinks": "attn_sinks.weight",
         },
-        room="attn_",
+        rooms=("attn_",),
         beside=tuple(
             f"attn_{name}.{kind}"
             for name in ("norm", "norm_2", "output_norm", "rot_embd")
@@ -175,6 +175,7 @@ def read(
     _check_checkpoints.mapping(function, tensors)
     prefix = _check_checkpoints.prefix(function, prefix)
     _check_checkpoints.format(function, format, FORMATS)
+    there = dict.fromkeys(name for name in tensors if isinstance(name, str))  # in their order
     places = [
         (family, prefix + inside)
         for family in FAMILIES
@@ -182,11 +183,12 @@ def read(
         for inside in ("", *family.inside)
     ]
     family, base = _check_checkpoints.one_place(
-        function, tensors, prefix, places, [place for place in places if _stands(tensors, *place)]
+        function, there, prefix, places, [place for place in places if _stands(there, *place)]
     )
     known = [base + name for name in (*family.tensors.values(), *family.beside)]
-    _check_checkpoints.nothing_else(function, tensors, base + family.room, family.name, known)
-    names = {r: base + name for r, name in family.tensors.items() if base + name in tensors}
+    rooms = tuple(base + room for room in family.rooms)
+    _check_checkpoints.nothing_else(function, there, rooms, family.name, known)
+    names = {r: base + name for r, name in family.tensors.items() if base + name in there}
     arrays = {r: _check_checkpoints.tensor(function, n, tensors[n]) for r, n in names.items()}
     weights = Weights(function, arrays, {role: repr(name) for role, name in names.items()})
     if family.transposed:
@@ -196,9 +198,9 @@ def read(
     return Found(weights, family.scale)
 
 
-def _stands(tensors: Mapping[str, Any], family: Family, base: str) -> bool:
-    return all(base + name in tensors for name in family.required()) and not any(
-        base + name in tensors for name in family.excluded()
+def _stands(there: Collection[str], family: Family, base: str) -> bool:
+    return all(base + name in there for name in family.required()) and not any(
+        base + name in there for name in family.excluded()
     )
 
 

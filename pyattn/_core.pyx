@@ -23,7 +23,7 @@ cdef extern from "Python.h":
 
 cdef extern from "pyattn.h" nogil:
     ctypedef enum pa_status:
-        PA_OK, PA_NO_MEMORY, PA_INTERRUPTED
+        PA_OK, PA_NO_MEMORY, PA_INTERRUPTED, PA_FOREIGN
     ctypedef enum pa_type:
         PA_FLOAT32, PA_FLOAT64
     enum:
@@ -98,7 +98,7 @@ cdef extern from "pyattn.h" nogil:
         int64_t weight_row, weight_col
         const void *bias
     size_t pa_linear_bytes(const pa_packing *packing)
-    pa_status pa_linear_pack(const pa_packing *packing, void *packed)
+    pa_status pa_linear_pack(const pa_packing *packing, void *packed, size_t size)
     int pa_linear_inspect(const void *packed, size_t bytes, pa_packing *packing)
     void pa_linear_unpack(const void *packed, void *weight, void *bias)
     enum:
@@ -153,11 +153,9 @@ cdef int poll_signals() noexcept with gil:
     return PyErr_CheckSignals()
 
 
-cdef pa_poll poll_unless(bint in_place) noexcept:
-    """In place there is no way back from the middle: such a call is not interrupted."""
-    if not in_place and PyThread_get_thread_ident() == main_thread:
-        return poll_signals
-    return <pa_poll> NULL
+cdef pa_poll poll_of_this_thread() noexcept:
+    # Python delivers signals to the main thread only; others need not ask.
+    return poll_signals if PyThread_get_thread_ident() == main_thread else <pa_poll> NULL
 
 
 cdef int reraise() except -1:
@@ -380,6 +378,7 @@ cdef int run(pa_attention_call *call, cnp.ndarray query, cnp.ndarray key, cnp.nd
         call.sinks = <double *> numbers(sinks, cnp.NPY_FLOAT64, call.heads)
     call.term_count = 0
     for kind, clause, array in terms:
+        expect(array is not None, "no array of a term")
         fill_term(&call.terms[call.term_count], kind, clause, array, call)
         expect(call.query_offsets == NULL or kind == "slopes", "term of packed sequences")
         call.term_count += 1
@@ -387,8 +386,7 @@ cdef int run(pa_attention_call *call, cnp.ndarray query, cnp.ndarray key, cnp.nd
     call.right = PA_UNLIMITED if right < 0 else right
     call.scale = scale
     call.softcap = softcap
-    # Python delivers signals to the main thread only; others need not ask.
-    call.poll = poll_signals if PyThread_get_thread_ident() == main_thread else <pa_poll> NULL
+    call.poll = poll_of_this_thread()
 
     with nogil:
         status = pa_attention(call)
@@ -444,7 +442,9 @@ cdef int fill_positions(pa_positions_call *call, cnp.ndarray x, cnp.ndarray out,
     call.table = cnp.PyArray_BYTES(table)
     call.table_row = cnp.PyArray_STRIDE(table, 0)
     call.table_col = cnp.PyArray_STRIDE(table, 1)
-    call.poll = poll_unless(cnp.PyArray_BYTES(x) == cnp.PyArray_BYTES(out))
+    # In place there is no way back from the middle: such a call is not interrupted.
+    cdef bint in_place = cnp.PyArray_BYTES(x) == cnp.PyArray_BYTES(out)
+    call.poll = <pa_poll> NULL if in_place else poll_of_this_thread()
     return 0
 
 
@@ -487,6 +487,7 @@ def add_positions(cnp.ndarray x not None, cnp.ndarray out not None, cnp.ndarray 
 cdef int fill_plane(pa_plane *plane, cnp.ndarray a, int type_num, int64_t rows, int64_t cols,
                     bint written) except -1:
     """Describe `a`, (col // inner, row // inner, row % inner, col % inner)."""
+    expect(a is not None, "no array")
     expect(cnp.PyArray_NDIM(a) == 4, "wrong number of axes")
     expect(cnp.PyArray_TYPE(a) == type_num and cnp.PyArray_ISNOTSWAPPED(a), "wrong dtype")
     expect(not written or cnp.PyArray_ISWRITEABLE(a), "output is read-only")
@@ -528,31 +529,27 @@ def linear_pack(cnp.ndarray weight not None, cnp.ndarray bias not None, cnp.ndar
     packing.weight_row = cnp.PyArray_STRIDE(weight, 0)
     packing.weight_col = cnp.PyArray_STRIDE(weight, 1)
     packing.bias = numbers(bias, cnp.PyArray_TYPE(bias), packing.outputs)
-    size = pa_linear_bytes(&packing)
-    expect(size > 0, "weights are too large")
-    packed = numpy.empty(size + 64, numpy.uint8)
-    packed = packed[-packed.ctypes.data % 64:][:size]
-    with nogil:
-        status = pa_linear_pack(&packing, cnp.PyArray_BYTES(packed))
+    status = PA_FOREIGN
+    while status == PA_FOREIGN:  # another thread has just changed the instruction set
+        size = pa_linear_bytes(&packing)
+        if size == 0:
+            raise MemoryError("Linear: no memory can hold these weights")
+        packed = numpy.empty(size + 64, numpy.uint8)
+        packed = packed[-packed.ctypes.data % 64:][:size]
+        with nogil:
+            status = pa_linear_pack(&packing, cnp.PyArray_BYTES(packed), size)
     if status == PA_NO_MEMORY:
         raise MemoryError("Linear: no memory to pack the weights")
     return packed
 
 
 cdef int inspect_packed(cnp.ndarray packed, pa_packing *packing) except -1:
-    """Returns whether they are for another instruction set."""
-    cdef int foreign
+    expect(packed is not None, "no packed weights")
     expect(cnp.PyArray_TYPE(packed) == cnp.NPY_UINT8 and cnp.PyArray_ISCARRAY_RO(packed)
            and <size_t> cnp.PyArray_BYTES(packed) % 64 == 0, "wrong array of packed weights")
-    foreign = pa_linear_inspect(cnp.PyArray_BYTES(packed), cnp.PyArray_SIZE(packed), packing)
-    expect(foreign >= 0, "no packed weights")
-    return foreign
-
-
-def linear_is_foreign(cnp.ndarray packed not None):
-    """Whether weights were packed for another instruction set than the one in use."""
-    cdef pa_packing packing
-    return inspect_packed(packed, &packing) != 0
+    expect(pa_linear_inspect(cnp.PyArray_BYTES(packed), cnp.PyArray_SIZE(packed), packing) >= 0,
+           "no packed weights")
+    return 0
 
 
 def linear_unpack(cnp.ndarray packed not None, cnp.ndarray weight not None,
@@ -575,13 +572,14 @@ def linear_unpack(cnp.ndarray packed not None, cnp.ndarray weight not None,
 def linear(cnp.ndarray x not None, list layers not None):
     """Run layers, each (packed, activation, out, gate or None, residual or None), over the rows of
     `x`. Activations are numbers, see ``pa_activation``; arrays have four axes, see `fill_plane`.
+
+    Returns whether that was done: not if some weights are for another instruction set.
     """
     cdef pa_linear_call call
     cdef pa_packing packing
     cdef pa_layer *layer
     cdef pa_status status
     cdef int type_num = cnp.PyArray_TYPE(x)
-    cdef bint in_place = False
     type_of(&call.type, type_num)
     expect(cnp.PyArray_NDIM(x) == 4 and 1 <= len(layers) <= PA_MAX_LAYERS, "wrong layers")
     call.rows = cnp.PyArray_DIM(x, 1) * cnp.PyArray_DIM(x, 2)
@@ -590,7 +588,7 @@ def linear(cnp.ndarray x not None, list layers not None):
     call.layer_count = 0
     for packed, activation, out, gate, residual in layers:
         layer = &call.layers[call.layer_count]
-        expect(inspect_packed(packed, &packing) == 0, "weights of another instruction set")
+        inspect_packed(packed, &packing)
         expect(packing.type == call.type and packing.inputs == call.inputs, "wrong weights")
         expect(PA_IDENTITY <= activation <= PA_RELU, "unknown activation")
         layer.packed = cnp.PyArray_BYTES(packed)
@@ -601,15 +599,15 @@ def linear(cnp.ndarray x not None, list layers not None):
             fill_plane(&layer.gate, gate, type_num, call.rows, packing.outputs, False)
         if residual is not None:
             fill_plane(&layer.residual, residual, type_num, call.rows, packing.outputs, False)
-        in_place |= layer.out.data in (layer.gate.data, layer.residual.data)
         call.layer_count += 1
-    call.poll = poll_unless(in_place)
+    call.poll = poll_of_this_thread()
     with nogil:
         status = pa_linear(&call)
     if status == PA_INTERRUPTED:
         reraise()
     elif status == PA_NO_MEMORY:
         raise MemoryError(f"Linear: no memory for {call.scratch_bytes} bytes of scratch")
+    return status == PA_OK
 
 
 def norm(cnp.ndarray x not None, cnp.ndarray residual, cnp.ndarray out not None,
@@ -638,7 +636,7 @@ def norm(cnp.ndarray x not None, cnp.ndarray residual, cnp.ndarray out not None,
         call.bias = numbers(bias, type_num, call.cols)
     call.eps = eps
     call.centred = centred
-    call.poll = poll_unless(call.out.data == call.x.data or call.out.data == call.residual.data)
+    call.poll = poll_of_this_thread()
     with nogil:
         status = pa_norm(&call)
     if status == PA_INTERRUPTED:

@@ -38,7 +38,7 @@ class Linear:
         Of `x` and the result. Default: float64 if `weight` is, else float32.
     storage : {None, "float16", "bfloat16"}
         How the packed weights are kept: as `dtype`, or rounded to halves, which take half the
-        memory and are widened while they are used.
+        memory and are widened while they are used. float64 is rounded to float32 first.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class Linear:
     array([[11.,  0.]])
     """
 
-    __slots__ = ("_isa", "_packed", "activation", "dtype", "inputs", "outputs", "storage")
+    __slots__ = ("__weakref__", "_code", "_packed", "dtype", "inputs", "outputs", "storage")
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Linear:
         self.outputs, self.inputs = weight.shape
         _check_layers.activation("Linear", activation, ACTIVATIONS)
         _check_layers.storage("Linear", storage, weight, self.dtype)
-        self.activation, self.storage = activation, storage
+        self._code, self.storage = ACTIVATIONS.index(activation), storage
         if bias is None:
             bias = np.zeros(self.outputs, self.dtype)
         bias = _check_layers.vector("Linear", "bias", bias, self.outputs, self.dtype)
@@ -97,8 +97,7 @@ class Linear:
 
     def _pack(self, weight: np.ndarray, bias: np.ndarray) -> None:
         stored = self.dtype if self.storage is None else PLAIN_STORAGE[self.storage]
-        packed = _core.linear_pack(weight, bias, np.empty(0, stored))
-        self._packed, self._isa = packed, _core.isa_name()
+        self._packed = _core.linear_pack(weight, bias, np.empty(0, stored))
 
     def _unpack(self) -> tuple[np.ndarray, np.ndarray]:
         """The weights as they are stored, bfloat16 as its bits; and the bias."""
@@ -107,12 +106,6 @@ class Linear:
         bias = np.empty(self.outputs, self.dtype)
         _core.linear_unpack(self._packed, weight, bias)
         return weight, bias
-
-    def _weights(self) -> np.ndarray:
-        """Packed for the instruction set in use, which tests change."""
-        if self._isa != _core.isa_name():
-            self._pack(*self._unpack())
-        return self._packed
 
     def __call__(
         self, x: Any, *, residual: Any = None, gate: Any = None, out: np.ndarray | None = None
@@ -158,9 +151,8 @@ class Linear:
             if _needs_temporary(out, [x], others):
                 result = np.empty(shape, self.dtype)
         if result.size:
-            planes = (a if a is None else _plane(a) for a in others)
-            code = ACTIVATIONS.index(self.activation)
-            _core.linear(_plane(x), [(self._weights(), code, _plane(result), *planes)])
+            planes = [a if a is None else _plane(a) for a in (result, *others)]
+            _run(x, [(self, *planes)])
         if out is not None and result is not out:
             out[...] = result
             return out
@@ -201,8 +193,9 @@ class Linear:
         >>> k[0]
         array([2., 2., 2., 2.], dtype=float32)
         """
-        layers = list(layers)
-        outs = None if outs is None else list(outs)
+        layers = _check_layers.several("Linear.many", "layers", layers)
+        if outs is not None:
+            outs = _check_layers.several("Linear.many", "outs", outs)
         _check_layers.layers("Linear.many", layers, Linear, outs)
         dtype = layers[0].dtype
         x = _check_layers.inputs("Linear.many", x, layers[0].inputs, dtype)
@@ -213,16 +206,18 @@ class Linear:
         else:
             planes = []
             for n, (layer, out) in enumerate(zip(layers, outs, strict=True)):
-                heads = _check_layers.heads_out("Linear.many", out, rows, layer.outputs, dtype)
+                heads = _check_layers.heads_out(
+                    "Linear.many", f"outs[{n}]", out, rows, layer.outputs, dtype
+                )
                 planes.append(_plane_of_heads(out) if heads else _plane(out))
                 _check_layers.apart("Linear.many", n, out, planes[n], x, outs[:n])
         if x.size:
-            parts = [
-                (layer._weights(), ACTIVATIONS.index(layer.activation), plane, None, None)
-                for layer, plane in zip(layers, planes, strict=True)
-            ]
-            _core.linear(_plane(x), parts)
+            _run(x, [(layer, out, None, None) for layer, out in zip(layers, planes, strict=True)])
         return outs
+
+    @property
+    def activation(self) -> str | None:
+        return ACTIVATIONS[self._code]
 
     @property
     def weight(self) -> np.ndarray:
@@ -240,10 +235,10 @@ class Linear:
         return self._packed.nbytes
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self._unpack(), self.activation, self.dtype, self.storage
+        return self._unpack(), self._code, self.dtype, self.storage
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        (weight, bias), self.activation, self.dtype, self.storage = state
+        (weight, bias), self._code, self.dtype, self.storage = state
         self.outputs, self.inputs = weight.shape
         self._pack(weight, bias)
 
@@ -254,6 +249,16 @@ class Linear:
             if value is not None
         )
         return f"<Linear {self.inputs} -> {self.outputs}, {self.dtype}{options}>"
+
+
+def _run(x: np.ndarray, parts: Sequence[tuple[Any, ...]]) -> None:
+    """Layers with what they write, their gate and their residual, as planes."""
+    plane = _plane(x)
+    while not _core.linear(
+        plane, [(layer._packed, layer._code, *planes) for layer, *planes in parts]
+    ):
+        for layer, *_ in parts:  # the instruction set is another than when they were packed
+            layer._pack(*layer._unpack())
 
 
 def layer_norm(

@@ -425,11 +425,11 @@ class MultiHeadAttention:
         self.add_zero_attn = _check.flag(function, "add_zero_attn", add_zero_attn)
 
         def vector(name: str) -> np.ndarray | None:
-            return given[name].astype(dtype).reshape(-1) if name in given else None
+            return _frozen(given[name].astype(dtype).reshape(-1)) if name in given else None
 
         self.bias_k, self.bias_v = vector("bias_k"), vector("bias_v")
         self.q_norm, self.k_norm = vector("q_norm"), vector("k_norm")
-        self.sinks = self._checked_sinks(function, given.get("sinks"))
+        self.sinks = _frozen(self._checked_sinks(function, given.get("sinks")))
         self._q, self._k, self._v, self._out = (
             Linear(given[f"{n}_weight"], given.get(f"{n}_bias"), dtype=dtype, storage=storage)
             for n in ("q", "k", "v", "out")
@@ -580,6 +580,9 @@ class MultiHeadAttention:
             _check_multihead.no_positions(function, places)
         else:
             same = inputs[1] is inputs[0]
+            # Positions may differ within the batch, and what is turned must then do so as well.
+            q = _own_leading(q, leading)
+            k = _own_leading(k, leading) if key_positions is not None or same else k
             _turning.turn(function, q, k, self.rope, self.interleaved, places, same)
         q = np.broadcast_to(q, leading + q.shape[-3:])
         heads = np.empty((*rows, self.num_heads, self.value_dim), self.dtype)
@@ -588,14 +591,16 @@ class MultiHeadAttention:
             shares = extra.merge(q, heads, lse, scaling)
         else:
             attend(q, k, v, out=heads)
+        weights = None
+        if need_weights:  # before anything is written that an option may share memory with
+            weights = attention_weights(q, k, layout="blhd", **options, **unpacked)
+            if extra:
+                weights = np.concatenate([weights * shares[0], *shares[1:]], axis=-1)
+            if need_weights == "average":
+                weights = weights.mean(axis=-3)
         joined = heads.reshape(*rows, self.num_heads * self.value_dim)
         result = self._out(joined, residual=residual, out=out)
-        if not need_weights:
-            return result
-        weights = attention_weights(q, k, layout="blhd", **options, **unpacked)
-        if extra:
-            weights = np.concatenate([weights * shares[0], *shares[1:]], axis=-1)
-        return result, weights if need_weights == "per_head" else weights.mean(axis=-3)
+        return (result, weights) if need_weights else result
 
     def _extra_keys(self) -> ExtraKeys:
         if self.bias_k is None:
@@ -624,3 +629,14 @@ class MultiHeadAttention:
         for x, weight in ((q, self.q_norm), (k, self.k_norm)):
             if weight is not None:
                 rms_norm(x, weight, eps=self.norm_eps, out=x)
+
+
+def _own_leading(x: np.ndarray, leading: tuple[int, ...]) -> np.ndarray:
+    """Rows for every element of the batch, a copy unless `x` (..., L, H, D) has them."""
+    return x if x.shape[:-3] == leading else np.broadcast_to(x, leading + x.shape[-3:]).copy()
+
+
+def _frozen(x: np.ndarray | None) -> np.ndarray | None:
+    if x is not None:
+        x.flags.writeable = False
+    return x

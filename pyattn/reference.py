@@ -385,6 +385,8 @@ def multi_head_attention(
     size = len(weights["q_weight"]) // num_heads
     q, k = heads(query, "q", size), heads(key, "k", size)
     v = heads(value, "v", len(weights["v_weight"]) // k.shape[-2])
+    leading = np.broadcast_shapes(q.shape[:-3], k.shape[:-3], v.shape[:-3])
+    q, k, v = (np.broadcast_to(a, leading + a.shape[-3:]) for a in (q, k, v))
     queries, keys = q.shape[-3], k.shape[-3]
     start = visibility.get("query_start")
     if frequencies is not None:
@@ -395,7 +397,6 @@ def multi_head_attention(
             positions = first + np.arange(queries)
         q = rope(q, positions, frequencies, interleaved=interleaved, layout="blhd")
         k = rope(k, key_positions, frequencies, interleaved=interleaved, layout="blhd")
-    leading = np.broadcast_shapes(q.shape[:-3], k.shape[:-3], v.shape[:-3])
     shape = (*leading, num_heads, queries, keys)
     seen = visible(shape, **visibility)
     bias = np.where(seen, _dense_bias(visibility.get("bias"), shape, start), 0)

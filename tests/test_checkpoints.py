@@ -541,6 +541,15 @@ def test_refused(case):
     assert str(e.value) == f"MultiHeadAttention.from_tensors: {message}"
 
 
+@pytest.mark.parametrize("family", ["bert", "deberta", "vit"])
+def test_adapters_of_the_output_are_not_passed_over(family, rng):
+    format, kinds, rename, inside = FAMILIES[family]
+    tensors = {f"layer.{inside}{n}": a for n, a in rename(weights(rng, **kinds)).items()}
+    adapter = f"layer.{inside}output.dense.lora_A.weight"
+    with pytest.raises(ValueError, match=f"'{adapter}' is unknown in format '{format}'"):
+        MultiHeadAttention.from_tensors(tensors | {adapter: 0}, "layer", num_heads=HEADS)
+
+
 def test_many_names(monkeypatch):
     """No more than a thousand are compared with what is missing, those that begin like it."""
     compared = []

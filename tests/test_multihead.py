@@ -427,6 +427,20 @@ def test_out_is_an_input(rng):
     assert_same_bits(shifted[:, 1:].copy(), expected)
 
 
+def test_weights_are_made_before_anything_is_written(rng):
+    """`out` may share memory with an option, and is untouched if there is no room for weights."""
+    layer = MultiHeadAttention(2, 1, rng=0)
+    memory = normal(rng, 9, 9)
+    x, bias, out = normal(rng, 9, 2), memory[:, :], memory[:, :2]
+    expected = layer(x, bias=bias.copy(), need_weights="average")
+    got = layer(x, bias=bias, need_weights="average", out=out)
+    assert_same_bits(tuple(map(np.ascontiguousarray, got)), expected)
+    many = np.ones((400_000, 2), F)  # whose weights would take 600 GB
+    with pytest.raises(MemoryError):
+        layer(many, window=(0, 0), need_weights="average", residual=many, out=many)
+    assert (many == 1).all()
+
+
 def test_masked_rows_cannot_be_seen(isa, rng):
     """NaN in the input of keys that are hidden changes no bit, though it is projected."""
     layer = rich_layer(rng)
@@ -552,6 +566,15 @@ def test_given_positions(rng):
     check(x, x.copy(), positions=places)  # keys of another array are counted
 
 
+def test_positions_differ_within_a_batch_of_keys(rng):
+    """The queries, or keys, of all elements are the same, but not where they stand."""
+    check = rotary(rng, FREQUENCIES)
+    x, y = normal(rng, 5, 10, dtype=np.float64), normal(rng, 2, 7, 10, dtype=np.float64)
+    check(x, y, query_start=[2, 0])
+    check(x, y, positions=rng.integers(0, 50, (2, 5)))
+    check(y, x, key_positions=rng.integers(0, 50, (2, 5)))
+
+
 def test_kinds_of_frequencies(rng):
     """Plain numbers, a table, and several axes."""
     x = normal(rng, 2, 6, 10, dtype=np.float64)
@@ -672,6 +695,13 @@ def test_weights_can_be_read(rng):
     lean = MultiHeadAttention.from_weights(random_weights(rng, bias=False), 3)
     assert lean.bias_k is lean.q_norm is lean.sinks is None
     assert not lean.k_bias.any()
+
+
+def test_a_layer_does_not_change(rng):
+    layer = rich_layer(rng)
+    for name in ("bias_k", "bias_v", "q_norm", "k_norm"):
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(layer, name)[...] = 9
 
 
 def test_heads_are_told(rng):

@@ -56,7 +56,8 @@ PA_INLINE vf vf_exp2(vf t) {
 }
 
 /* exp(x) for x <= 0. As 2**t with t = log2(e) * x, whose fraction is made with log2(e) in two
- * parts: rounding t alone would cost |t| units. Under 1 ulp with a fused multiply-add. */
+ * parts: rounding t alone would cost |t| units. Under 1 ulp with a fused multiply-add; without one
+ * the product is rounded, and it does cost them. */
 PA_INLINE vf vf_exp(vf x) {
 #if PA_REAL_BITS == 32
   const real high = 1.44269502F, low = 1.92596299e-8F, lowest = -88.02969F;
