@@ -22,8 +22,9 @@ enum {
   MANY_TASKS = 256, /* about so many, or one for each block: enough for a large server */
 };
 
-/* Of a task, at least: below it the handing out begins to show. */
-static const double TASK_WORK = 0.2e6;
+/* Of a task, at least: below it the handing out begins to show. A number of the weights has to come
+ * from a farther cache, or from memory: with few rows that is what takes the time. */
+static const double TASK_WORK = 0.2e6, WORK_PER_WEIGHT = 8;
 
 typedef struct job {
   const pa_linear_call *call;
@@ -157,7 +158,7 @@ static void plan(job *j) {
     halves |= j->weights[n].stored_bytes != real;
   }
   const int64_t panels = j->first_panel[c->layer_count];
-  j->work = 2 * (double)c->rows * (double)c->inputs * outputs;
+  j->work = (2 * (double)c->rows + WORK_PER_WEIGHT) * (double)c->inputs * outputs;
   j->blocks = ceil_div(c->rows, ROW_BLOCK);
   const int64_t tasks = min64(MANY_TASKS, 1 + (int64_t)(j->work / TASK_WORK));
   j->task_panels = max64(1, panels * j->blocks / tasks);

@@ -320,7 +320,7 @@ def out(
 
 def overlaps_itself(array: np.ndarray) -> bool:
     """Whether two elements may share memory: each axis must step over all that finer axes span."""
-    if array.size == 0:
+    if array.flags.c_contiguous or array.size == 0:
         return False
     span = array.itemsize
     steps = sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1)

@@ -32,6 +32,9 @@ def weight(function: str, value: Any) -> np.ndarray:
 
 def vector(function: str, name: str, value: Any, length: int, dtype: np.dtype) -> np.ndarray:
     """Contiguous, aligned numbers of that dtype, one per output or channel."""
+    if type(value) is np.ndarray and value.dtype is dtype and value.shape == (length,):
+        if value.flags.c_contiguous and value.flags.aligned:
+            return value  # as almost always; the long way takes longer than the norm of a row
     a = _floats(function, name, value)
     if a.shape != (length,):
         raise ValueError(f"{function}: {name} must have shape ({length},), got {a.shape}")
@@ -91,6 +94,8 @@ def activation(function: str, value: Any, known: Sequence[str | None]) -> None:
 
 
 def inputs(function: str, x: Any, inputs: int, dtype: np.dtype) -> np.ndarray:
+    if type(x) is np.ndarray and x.dtype is dtype and x.ndim and x.shape[-1] == inputs:
+        return x  # of a single row, all else here takes as long as the kernel
     (a,) = _check.float_arrays(function, ("x",), (x,))
     if a.dtype != dtype:
         raise TypeError(

@@ -139,20 +139,21 @@ class Linear:
         """
         x = _check_layers.inputs("Linear", x, self.inputs, self.dtype)
         shape = (*x.shape[:-1], self.outputs)
-        others = [
-            a if a is None else _check_layers.operand("Linear", name, a, shape, self.dtype)
-            for name, a in (("gate", gate), ("residual", residual))
-        ]
+        if gate is not None:
+            gate = _check_layers.operand("Linear", "gate", gate, shape, self.dtype)
+        if residual is not None:
+            residual = _check_layers.operand("Linear", "residual", residual, shape, self.dtype)
         result = out
         if out is None:
             result = np.empty(shape, self.dtype)
         else:
             _check.out("Linear", out, shape, self.dtype)
-            if _needs_temporary(out, [x], others):
+            if _needs_temporary(out, [x], [gate, residual]):
                 result = np.empty(shape, self.dtype)
         if result.size:
-            planes = [a if a is None else _plane(a) for a in (result, *others)]
-            _run(x, [(self, *planes)])
+            gate = None if gate is None else _plane(gate)
+            residual = None if residual is None else _plane(residual)
+            _run(x, [(self, _plane(result), gate, residual)])
         if out is not None and result is not out:
             out[...] = result
             return out
@@ -254,10 +255,12 @@ class Linear:
 def _run(x: np.ndarray, parts: Sequence[tuple[Any, ...]]) -> None:
     """Layers with what they write, their gate and their residual, as planes."""
     plane = _plane(x)
-    while not _core.linear(
-        plane, [(layer._packed, layer._code, *planes) for layer, *planes in parts]
-    ):
-        for layer, *_ in parts:  # the instruction set is another than when they were packed
+
+    def done() -> bool:
+        return _core.linear(plane, [(layer._packed, layer._code, *rest) for layer, *rest in parts])
+
+    while done() is False:  # the instruction set is another than when they were packed
+        for layer, *_ in parts:
             layer._pack(*layer._unpack())
 
 
@@ -408,11 +411,11 @@ def _needs_temporary(
 ) -> bool:
     """Whether `out` cannot be written while these are read: `others` only at the place that is
     written, but perhaps with other strides. Or is no view as a plane."""
-    if not np.may_share_memory(_plane(out), out):
+    if out.ndim > 3 and not np.may_share_memory(_plane(out), out):
         return True
     apart = [a for a in others if a is not None and not _same_place(a, out)]
     return any(a is not None and np.may_share_memory(a, out) for a in (*inputs, *apart))
 
 
 def _same_place(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.strides == b.strides and a.ctypes.data == b.ctypes.data
+    return a is b or (a.strides == b.strides and a.ctypes.data == b.ctypes.data)

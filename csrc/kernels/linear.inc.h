@@ -26,11 +26,10 @@ PA_INLINE void outlet_store(const pa_outlet *o, ptrdiff_t row, int vector, int l
     for (int l = 0; l < lanes; ++l) *(real_any *)(at + cols[l]) = x[l];
 }
 
-PA_INLINE void outlet_prefetch(const pa_outlet *o, ptrdiff_t row, int rows, int vectors) {
+PA_INLINE void outlet_prefetch(const pa_outlet *o, ptrdiff_t row, int count) {
   if (!o->data) return;
-  for (ptrdiff_t r = row; r < row + rows; ++r)
-    for (int j = 0; j < vectors; ++j)
-      __builtin_prefetch(o->data + o->rows[r] + o->cols[j * LANES], 0, 3);
+  for (int lane = 0; lane < count; lane += LANES)
+    __builtin_prefetch(o->data + o->rows[row] + o->cols[lane], 0, 3);
 }
 
 PA_INLINE void complete_as(const int activation, const pa_completion *c, const real *sums,
@@ -58,19 +57,26 @@ static void complete(const pa_completion *c, const real *sums, ptrdiff_t row, in
   }
 }
 
-/* Completed tile by tile: what has to come from memory, and go there, does so beside the next
- * products. */
+/* Completed tile by tile, so that stores go on beside the next products. What completion reads and
+ * writes is fetched before, a row at a time between parts of the products: all rows at once would
+ * take every place there is for lines on their way, and the products would wait. */
 PA_INLINE void linear_tile(const int rows, const int width, ptrdiff_t row, const pa_matrix *x,
                            ptrdiff_t steps, const real *panel, int fresh, real *sums,
                            const pa_completion *completion) {
-  const pa_matrix a = {x->data + row * x->row, x->row, (ptrdiff_t)sizeof(real)};
+  pa_matrix a = {x->data + row * x->row, x->row, (ptrdiff_t)sizeof(real)};
   vf acc[MAX_ROWS][MAX_WIDTH];
-  if (completion) {
-    const int vectors = (completion->count + LANES - 1) / LANES;
-    outlet_prefetch(&completion->gate, row, rows, vectors);
-    outlet_prefetch(&completion->residual, row, rows, vectors);
+  tile_clear(rows, width, acc);
+  const ptrdiff_t part = (steps + rows - 1) / rows;
+  for (ptrdiff_t from = 0, r = row; from < steps; from += part, ++r) {
+    if (completion) {
+      outlet_prefetch(&completion->out, r, completion->count);
+      outlet_prefetch(&completion->gate, r, completion->count);
+      outlet_prefetch(&completion->residual, r, completion->count);
+    }
+    tile_sum(0, 1, rows, width, &a, panel, steps - from < part ? steps - from : part, acc);
+    a.data += part * (ptrdiff_t)sizeof(real);
+    panel += part * width * LANES;
   }
-  tile_product(0, 1, rows, width, &a, panel, steps, acc);
   real *to = sums + row * width * LANES;
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r)

@@ -57,14 +57,17 @@ PA_INLINE void tile_step(const int guarded, const int rows, const int width, con
   }
 }
 
-PA_INLINE void tile_product(const int guarded, const int ways, const int rows, const int width,
-                            const pa_matrix *a, const real *b, ptrdiff_t steps,
-                            vf acc[][MAX_WIDTH]) {
-  const char *at = a->data;
+PA_INLINE void tile_clear(const int rows, const int width, vf acc[][MAX_WIDTH]) {
 #pragma GCC unroll 16
-  for (int r = 0; r < ways * rows; ++r)
+  for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 3
     for (int j = 0; j < width; ++j) acc[r][j] = vf_set1(0);
+}
+
+/* Adds the products of `steps` steps to what is there. */
+PA_INLINE void tile_sum(const int guarded, const int ways, const int rows, const int width,
+                        const pa_matrix *a, const real *b, ptrdiff_t steps, vf acc[][MAX_WIDTH]) {
+  const char *at = a->data;
   ptrdiff_t k = 0;
 #pragma GCC unroll 4
   for (; k + ways <= steps; k += ways) {
@@ -76,6 +79,13 @@ PA_INLINE void tile_product(const int guarded, const int ways, const int rows, c
     }
   }
   if (k < steps) tile_step(guarded, rows, width, at, a->row, b, acc);
+}
+
+PA_INLINE void tile_product(const int guarded, const int ways, const int rows, const int width,
+                            const pa_matrix *a, const real *b, ptrdiff_t steps,
+                            vf acc[][MAX_WIDTH]) {
+  tile_clear(ways * rows, width, acc);
+  tile_sum(guarded, ways, rows, width, a, b, steps, acc);
 #pragma GCC unroll 16
   for (int r = 0; r < (ways - 1) * rows; ++r)
 #pragma GCC unroll 3
