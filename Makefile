@@ -9,7 +9,8 @@ TEST_CFLAGS := -std=c11 -g -O1 -pthread -Wall -Wextra -Wno-unused-function -Icsr
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 DRIVERS := $(wildcard csrc/*.c)
 HEADERS := $(wildcard csrc/*.h csrc/kernels/*)
-TESTS := test_kernels test_terms test_positions test_attention test_parallel
+TESTS := test_kernels test_terms test_positions test_activations test_linear test_norm \
+	test_attention test_parallel
 AVX2 := -mavx2 -mfma -mf16c
 AVX512 := -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma -mprefer-vector-width=512
 

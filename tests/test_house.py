@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
+from support import python
 
 import pyattn
 from pyattn import reference
@@ -216,12 +217,47 @@ def imports(text):
 
 def test_who_imports_the_door():
     found = {n for n, text in PYTHON_FILES.items() if any("_core" in i for i in imports(text))}
-    assert found == {"attention.py", "runtime.py", "positional/_rows.py"}
+    assert found == {"attention.py", "layers.py", "runtime.py", "positional/_rows.py"}
 
 
 def test_reference_imports_numpy_only():
-    assert imports(PYTHON_FILES["reference.py"]) <= {"numpy", "__future__.annotations"}
-    assert "numpy" in imports(PYTHON_FILES["reference.py"])
+    """And what numbers are made of in the language itself."""
+    assert imports(PYTHON_FILES["reference.py"]) == {"numpy", "math", "__future__.annotations"}
+
+
+# package -> the folders of pyattn/ that may import it
+EXTRAS = {
+    "pyattn.models": {"models", "dask", "_command_line"},
+    "pyattn.dask": {"dask"},
+    "pyattn._command_line": {"_command_line", "__main__.py"},
+    "dask": {"dask"},
+    "distributed": {"dask"},
+    "safetensors": {"models"},
+    "tokenizers": {"models"},
+    "tqdm": {"models"},
+}
+
+
+@pytest.mark.parametrize("package", EXTRAS)
+def test_extras_stay_in_their_rooms(package):
+    """`import pyattn` is light, and needs nothing but NumPy."""
+    for name, text in PYTHON_FILES.items():
+        if name.split("/")[0] not in EXTRAS[package]:
+            found = {i for i in imports(text) if f"{i}.".startswith(f"{package}.")}
+            assert not found, f"{name}: {found}"
+
+
+def test_import_is_light():
+    code = """
+import sys, numpy
+before = set(sys.modules)
+import pyattn
+new = set(sys.modules) - before
+roots = {name.partition(".")[0] for name in new} - sys.stdlib_module_names
+print(*sorted(name for name in roots if not name.startswith(("_cython", "cython_runtime"))))
+print(sum(name.startswith(("pyattn.models", "pyattn.dask", "pyattn._command")) for name in new))
+"""
+    assert python(code).split() == ["pyattn", "0"]
 
 
 def test_environment_is_read_in_one_place():
@@ -231,40 +267,51 @@ def test_environment_is_read_in_one_place():
 
 
 def test_messages_are_worded_in_one_place():
-    """attention.py, masks/, biases/ and positional/ raise nothing themselves."""
-    packages = {"masks/__init__.py", "biases/__init__.py", "positional/__init__.py"}
-    assert {"attention.py", *packages} < set(PYTHON_FILES)
+    """In files named _check.py or _check_*.py, of any room; the others raise nothing themselves."""
+    rooms = {"masks", "biases", "positional", "models", "dask", "_command_line"}
+    assert {"attention.py", "layers.py", *(f"{room}/__init__.py" for room in rooms)} < set(
+        PYTHON_FILES
+    )
     raising = {
         name
         for name, text in PYTHON_FILES.items()
         if any(isinstance(node, ast.Raise) for node in ast.walk(ast.parse(text)))
     }
-    wording = {n for n in PYTHON_FILES if n.startswith("_check")}
+    wording = {n for n in PYTHON_FILES if re.fullmatch(r"_check(_\w+)?\.py", Path(n).name)}
     assert raising == wording | {"runtime.py"}
     assert len(wording) >= 6
 
 
+def test_only_the_command_line_exits():
+    found = {n for n, t in PYTHON_FILES.items() if re.search(r"\bsys\.exit\b|\bos\._exit\b", t)}
+    assert found == {"__main__.py"}
+
+
 SETTINGS = {"get_isa", "get_num_threads", "set_isa", "set_num_threads", "show_config"}
-MODULES = {"biases", "masks", "positional", "reference"}
+MODULES = {"biases", "layers", "masks", "positional", "reference"}
 
 
 def test_every_function_has_a_twin():
     """Of what a kernel computes: the rest of `positional` is plain NumPy itself."""
+    classes = {"MultiHeadAttention": "multi_head_attention", "Linear": "linear"}
     kernels = {"add_positions", "rope"}
-    assert set(reference.__all__) == (set(pyattn.__all__) - SETTINGS - MODULES) | kernels
+    computed = (set(pyattn.__all__) - SETTINGS - MODULES) | kernels | set(pyattn.layers.__all__)
+    assert set(reference.__all__) == {classes.get(name, name) for name in computed}
+    assert set(classes) < computed
     assert kernels < set(pyattn.positional.__all__)
     assert set(pyattn.__all__) >= SETTINGS
     for name in pyattn.__all__:
         assert hasattr(pyattn, name)
 
 
-PUBLIC = {n: getattr(pyattn, n) for n in pyattn.__all__ if n not in MODULES}
-PUBLIC |= {
+EXPORTED = {n: getattr(pyattn, n) for n in pyattn.__all__ if n not in MODULES}
+EXPORTED |= {
     f"{module}.{n}": getattr(getattr(pyattn, module), n)
     for module in sorted(MODULES - {"reference"})
     for n in getattr(pyattn, module).__all__
-    if not inspect.isclass(getattr(getattr(pyattn, module), n))
 }
+PUBLIC = {name: public for name, public in EXPORTED.items() if not inspect.isclass(public)}
+LAYERS = {"MultiHeadAttention", "layers.Linear"}  # the classes that people make themselves
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -279,8 +326,36 @@ def test_documented(name):
             assert re.search(rf"^{section}\n-+$", doc, flags=re.M), section
     elif inspect.signature(public).parameters:
         assert re.search(r"^Parameters\n-+$", doc, flags=re.M)
-    for parameter in inspect.signature(public).parameters:
-        assert re.search(rf"^(?:\w+, )*{parameter}(?:, \w+)*(?: :.*)?$", doc, flags=re.M), parameter
+    assert not undocumented(public)
+
+
+def undocumented(public):
+    """Parameters that the docstring does not name."""
+    doc = inspect.getdoc(public)
+    return [
+        n
+        for n in inspect.signature(public).parameters
+        if n != "self" and not re.search(rf"^(?:\w+, )*{n}(?:, \w+)*(?: :.*)?$", doc, flags=re.M)
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(LAYERS))
+def test_layers_are_documented(name):
+    layer = EXPORTED[name]
+    methods = {
+        n: getattr(layer, n)
+        for n, member in vars(layer).items()
+        if n == "__call__" or (not n.startswith("_") and callable(getattr(layer, n)))
+    }
+    assert len(methods) >= 2
+    for public in (layer, *methods.values()):
+        doc = inspect.getdoc(public)
+        assert doc.split("\n\n")[0].endswith(".")
+        assert not undocumented(public)
+        for section in ("Parameters", "Raises", "Attributes" if public is layer else "Returns"):
+            assert re.search(rf"^{section}\n-+$", doc, flags=re.M), section
+        if public is not layer.__call__:
+            assert re.search(r"^Examples\n-+$", doc, flags=re.M)
 
 
 def test_no_unsafe_arithmetic():

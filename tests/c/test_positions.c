@@ -1,15 +1,8 @@
 /* Positions: the kernels that rotate rows and add to them, and the calls made of them, on every
  * table this machine can run, against plain loops; and the kernel that copies past the caches.
  * Every operand is flush against an inaccessible page in front or behind. */
-#include "tables.h"
-
-/* What plain loops compute in. On x86-64 more digits than any type here; soft and slow elsewhere.
- */
-#if defined(CHECK_UNDER_QEMU)
-typedef double loose;
-#else
-typedef long double loose;
-#endif
+#include "arrays.h"
+#include "elements.h"
 
 #if defined(__SANITIZE_THREAD__) || defined(CHECK_UNDER_QEMU) /* slow */
 enum { PAIRS_STEP = 12, CALLS = 12, LARGE_ROUNDS = 1 };
@@ -17,46 +10,11 @@ enum { PAIRS_STEP = 12, CALLS = 12, LARGE_ROUNDS = 1 };
 enum { PAIRS_STEP = 3, CALLS = 40, LARGE_ROUNDS = 3 };
 #endif
 
-enum { MAX_AXES = 6, MOST_PAIRS = 140, LARGE_BYTES = 16 << 20 };
+enum { MOST_PAIRS = 140, LARGE_BYTES = 16 << 20 };
 
 enum { ROTATE, ROTATE_INTERLEAVED, SHIFT };
 
-/* --- Numbers of every type, by the book */
-
-static int is_half(pa_element e) { return element_bytes[e] == 2; }
-
-/* x as a number of the type: to nearest, ties to even. */
-static double element_rounded(pa_element e, loose x) {
-  if (e == PA_ELEMENT_FLOAT64) return (double)x;
-  if (e == PA_ELEMENT_FLOAT32) return (double)(float)x;
-  const int digits = e == PA_ELEMENT_FLOAT16 ? 11 : 8, last = e == PA_ELEMENT_FLOAT16 ? -24 : -133;
-  const double wide = (double)x, past = e == PA_ELEMENT_FLOAT16 ? 0x1p16 : 0x1p128;
-  if (!isfinite(wide) || wide == 0) return wide;
-  int exponent;
-  frexp(wide, &exponent);
-  const int place = exponent - digits > last ? exponent - digits : last;
-  const double near = ldexp(nearbyint(ldexp(wide, -place)), place);
-  return fabs(near) >= past ? copysign(HUGE_VAL, wide) : near;
-}
-
-static void element_put(pa_element e, char *to, double x) {
-  const double value = element_rounded(e, x), size = fabs(value);
-  const float single = (float)value;
-  const void *from[] = {NULL, NULL, &single, &value};
-  uint32_t bits;
-  memcpy(&bits, &single, sizeof bits);
-  uint16_t half = (uint16_t)(bits >> 16);
-  if (e == PA_ELEMENT_FLOAT16) {
-    int exponent;
-    const double fraction = frexp(size, &exponent); /* 0.5 <= fraction < 1 */
-    half = (uint16_t)(isnan(value)     ? 0x7E00
-                      : isinf(value)   ? 0x7C00
-                      : size < 0x1p-14 ? size * 0x1p24
-                                       : (exponent + 14) * 1024 + (fraction * 2048 - 1024));
-    half = (uint16_t)(half | (signbit(value) ? 0x8000 : 0));
-  }
-  memcpy(to, is_half(e) ? &half : from[e], (size_t)element_bytes[e]);
-}
+/* --- Numbers */
 
 /* Of any size a type has; among them sums that need rounding, ties, denormals, infinities, NaN. */
 static double any_number(pa_element e) {
@@ -72,94 +30,6 @@ static double any_number(pa_element e) {
 
 static int same_element(pa_element e, const char *a, const char *b) {
   return same(element_at(e, a), element_at(e, b));
-}
-
-/* --- Arrays: axes in any order, apart, reversed, and those among `shared` (bits) of stride 0 */
-
-/* WHOLE: the numbers of the last axis beside each other. LINED_UP: so, and other strides such that
- * rows can be written past the caches. */
-typedef enum layout { ANY_LAYOUT, WHOLE, LINED_UP } layout;
-
-typedef struct array {
-  guarded memory;
-  char *data, *was; /* was: what the memory held when it was filled */
-  int axes;
-  int64_t extent[MAX_AXES], stride[MAX_AXES];
-} array;
-
-static array array_take(int axes, const int64_t *extent, int element, int shared, layout how) {
-  array a = {.axes = axes};
-  int order[MAX_AXES];
-  memcpy(a.extent, extent, (size_t)axes * sizeof *extent);
-  for (int i = 0; i < axes; ++i) order[i] = i;
-  for (int i = how == ANY_LAYOUT ? axes - 1 : axes - 2; i > 0 && below(3); --i) {
-    const int other = below(i + 1), swapped = order[i];
-    order[i] = order[other], order[other] = swapped;
-  }
-  int64_t step = element, low = 0, high = element;
-  if (how == ANY_LAYOUT && below(3) == 0) step += below(2) ? element * (1 + below(2)) : below(20);
-  for (int i = axes - 1; i >= 0; --i) {
-    const int axis = order[i], exact = how != ANY_LAYOUT && axis == axes - 1;
-    const int64_t n = extent[axis];
-    if ((shared >> axis & 1) && !exact && below(4) == 0) continue; /* stride 0 */
-    a.stride[axis] = step;
-    step *= n + (!exact && below(3) == 0);
-    if (exact && how == LINED_UP) step = (step + 15) / 16 * 16;
-    if (exact || below(6)) {
-      high += (n - 1) * a.stride[axis];
-    } else {
-      a.stride[axis] = -a.stride[axis];
-      low += (n - 1) * a.stride[axis];
-    }
-  }
-  const int odd = how == LINED_UP ? 0 : below(8) == 0; /* any address will do */
-  a.memory = guarded_take((size_t)(high - low + odd), below(2));
-  a.data = a.memory.data - low + odd;
-  return a;
-}
-
-/* Number n in C order. */
-static char *number_at(const array *a, int64_t n) {
-  char *at = a->data;
-  for (int i = a->axes - 1; i >= 0; --i) at += n % a->extent[i] * a->stride[i], n /= a->extent[i];
-  return at;
-}
-
-static int64_t numbers(const array *a) {
-  int64_t n = 1;
-  for (int i = 0; i < a->axes; ++i) n *= a->extent[i];
-  return n;
-}
-
-static void array_keep(array *a) {
-  a->was = malloc(a->memory.bytes);
-  memcpy(a->was, a->memory.data, a->memory.bytes);
-}
-
-static void array_restore(array *a) { memcpy(a->memory.data, a->was, a->memory.bytes); }
-
-/* The same array as it was. */
-static array array_before(const array *a) {
-  array before = *a;
-  before.data = a->was + (a->data - a->memory.data);
-  return before;
-}
-
-static int array_unchanged(const array *a) {
-  return !memcmp(a->memory.data, a->was, a->memory.bytes);
-}
-
-/* Whether nothing has changed but its numbers; these become what they were. */
-static int array_only_numbers(array *a, int element) {
-  const array before = array_before(a);
-  for (int64_t n = 0; n < numbers(a); ++n)
-    memcpy(number_at(a, n), number_at(&before, n), (size_t)element);
-  return array_unchanged(a);
-}
-
-static void array_give(array *a) {
-  guarded_give(&a->memory);
-  free(a->was);
 }
 
 /* --- A call, of a kernel or of the driver: x and out (batch..., heads, rows, cols), index
@@ -440,19 +310,8 @@ static void test_roundings(pa_element e, int interleaved, ptrdiff_t col) {
   int bad = 0, n = 0;
   const uint16_t infinity = e == PA_ELEMENT_FLOAT16 ? 0x7C00 : 0x7F80;
   for (uint16_t half = 0; half < infinity; ++half) {
-    const uint16_t above = (uint16_t)(half + 1);
-    const double low = element_at(e, (const char *)&half);
-    const double high = above == infinity ? (e == PA_ELEMENT_FLOAT16 ? 0x1p16 : 0x1p128)
-                                          : element_at(e, (const char *)&above);
-    const float middle = (float)((low + high) / 2);
-    const float three[] = {nextafterf(middle, 0), middle, nextafterf(middle, HUGE_VALF)};
-    for (int i = 0; i < 4; ++i) {
-      const uint32_t bits = (uint32_t)(uniform() * 0x7F800000);
-      float x;
-      if (i < 3) x = three[i];
-      else memcpy(&x, &bits, sizeof x);
-      c[n++] = below(2) ? x : -x;
-    }
+    near_half(e, half, c + n);
+    n += NEAR_HALF;
     if (n == 2 * pairs) bad += wrong_roundings(e, interleaved, col, c, pairs), n = 0;
   }
   while (n < 2 * pairs) c[n++] = (float)normal();
