@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from pyattn import _check, _check_layers
+
 
 def not_installed(error: ImportError) -> NoReturn:
     raise ImportError(
@@ -41,6 +43,11 @@ def not_texts(function: str, value: Any) -> NoReturn:
         f"{function}: texts must be a dask Bag or a dask Series, got {type(value).__name__}: "
         f"use {remedy}"
     )
+
+
+def storage(function: str, value: Any) -> None:
+    """That of layers in float32, of which none is here yet."""
+    _check_layers.storage(function, value, np.empty(0, np.float32), _check.FLOAT32)
 
 
 def dim(function: str, directory: str, promised: int, found: int) -> None:

@@ -230,6 +230,86 @@ def test_a_bad_line(encode, here, expected, capsys, line, words):
     assert files(here) == ["out.npy", "texts.jsonl", "texts.txt"]
 
 
+def test_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"pyattn {pyattn.__version__}\n"
+
+
+@pytest.fixture
+def unloaded(monkeypatch):
+    """No model may be read."""
+    monkeypatch.setattr(TextEncoder, "from_pretrained", lambda *_: pytest.fail("loaded"))
+
+
+@pytest.mark.parametrize("ending", ["", ".partial", ".partial.json", ".partial.json.new"])
+def test_output_over_the_input(encode, here, unloaded, capsys, ending):
+    text = (here / "texts.txt").read_bytes()
+    source = (here / "texts.txt").rename(here / f"same.txt{ending}")
+    assert encode(source=source, output="same.txt") == 2
+    shown = one_line(capsys.readouterr().err)
+    assert f"{source}: is the input, which --output same.txt would destroy" in shown
+    (here / "link.txt").symlink_to(source)
+    assert encode(source="link.txt", output=here / "." / "same.txt") == 2
+    assert source.read_bytes() == text and files(here) == ["link.txt", source.name]
+
+
+def test_output_over_standard_input(model, here, unloaded, monkeypatch, capsys):
+    text = (here / "texts.txt").read_bytes()
+    with open("texts.txt") as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert main(["encode", str(model), "--input", "-", "--output", "texts.txt"]) == 2
+    assert "is the input" in one_line(capsys.readouterr().err)
+    assert (here / "texts.txt").read_bytes() == text
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "1_Pooling/config.json"])
+def test_output_over_the_model(encode, here, model, unloaded, capsys, name):
+    copy = shutil.copytree(model, here / "model")
+    assert encode(model=copy, output=copy / name) == 2
+    assert f"is the model's {name}, which --output" in one_line(capsys.readouterr().err)
+    assert (copy / name).read_bytes() == (model / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "output, words",
+    [
+        ("", "is a directory"),
+        (".", "is a directory"),
+        ("..", "is a directory"),
+        ("folder", "is a directory"),
+        ("to-folder", "is a directory"),
+        ("pipe", "is no regular file"),
+        ("to-pipe", "is no regular file"),
+        ("/dev/null", "is no regular file"),
+        ("nowhere/out.npy", "there is no folder"),
+        ("to-nowhere", "there is no folder"),
+    ],
+)
+def test_output_that_is_no_file(encode, here, unloaded, capsys, output, words):
+    (here / "folder").mkdir()
+    os.mkfifo("pipe")
+    for target in ("folder", "pipe", "nowhere/out.npy"):
+        (here / f"to-{target.partition('/')[0]}").symlink_to(target)
+    before = files(here)
+    assert encode(output=output) == 2
+    assert words in one_line(capsys.readouterr().err)
+    assert files(here) == before
+
+
+def test_output_through_a_link(encode, here, expected, monkeypatch, capsys):
+    """The file that it leads to is written, and continued there."""
+    (here / "folder").mkdir()
+    (here / "out.npy").symlink_to("folder/real.npy")
+    interrupted(encode, monkeypatch, after=4)
+    assert files(here / "folder") == ["real.npy.partial", "real.npy.partial.json"]
+    assert encode() == 0
+    assert (here / "out.npy").is_symlink() and files(here / "folder") == ["real.npy"]
+    assert_same_bits(np.load("folder/real.npy"), expected)
+    assert "out.npy: 62 x" in capsys.readouterr().err
+
+
 def test_missing_extra(encode, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     assert encode() == 2
@@ -451,6 +531,54 @@ def test_another_job(encode, here, expected, model, tmp_path_factory, monkeypatc
     assert_same_bits(np.load("out.npy")[:-1], expected)
 
 
+def test_files_beside_the_model(encode, here, expected, model, monkeypatch, capsys):
+    """Only what the encoder reads makes it another one: not its own output, nor odd files."""
+    copy = shutil.copytree(model, here / "model")
+
+    def again(*options):
+        return encode(*options, model=copy, output=copy / "out.json")
+
+    interrupted(again, monkeypatch, after=4)
+    (copy / "folder.json").mkdir()
+    (copy / "link.json").symlink_to("nowhere")
+    (copy / "checkpoint-7").mkdir()
+    (copy / "checkpoint-7" / "model.safetensors").write_bytes(b"")
+    with open(os.fsencode(copy) + b"/\xff.json", "wb"):
+        os.mkfifo(copy / "pipe.json")
+    assert again() == 0
+    assert_same_bits(np.load(copy / "out.json"), expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["0_Model/model.safetensors", "0_Model/config.json", "1_Pooling/config.json"]
+)
+def test_a_model_in_a_folder_that_changes(encode, here, model, monkeypatch, capsys, name):
+    copy = shutil.copytree(model, here / "model")
+    (copy / "0_Model").mkdir()
+    for file in ("model.safetensors", "config.json", "tokenizer.json"):
+        (copy / file).rename(copy / "0_Model" / file)
+    modules = json.loads((copy / "modules.json").read_text())
+    modules[0]["path"] = "0_Model"
+    (copy / "modules.json").write_text(json.dumps(modules))
+    interrupted(lambda: encode(model=copy), monkeypatch, after=4)
+    if name.endswith("json"):
+        (copy / name).write_text((copy / name).read_text() + " ")
+    else:
+        encoders.save_tensors(copy / name, encoders.weights("bert", seed=1))
+    capsys.readouterr()
+    assert encode(model=copy) == 2
+    assert "begun with another model" in one_line(capsys.readouterr().err)
+
+
+def test_a_model_whose_name_is_not_utf8(encode, here, expected, model):
+    copy = shutil.copytree(model, here / os.fsdecode(b"m\xff"))
+    assert encode(model=copy) == 0
+    assert_same_bits(np.load("out.npy"), expected)
+    run = [sys.executable, "-m", "pyattn", "info", str(copy)]
+    done = subprocess.run(run, capture_output=True)
+    assert done.returncode == 0 and b"m\\xff (bert)" in done.stdout, done.stderr
+
+
 def test_restart(encode, expected, monkeypatch):
     interrupted(encode, monkeypatch, after=4)
     assert encode("--pooling", "max", "--restart") == 0
@@ -471,13 +599,30 @@ def test_a_last_line_that_grows(encode, here, monkeypatch, capsys):
     assert encode() == 0 and len(np.load("out.npy")) == 2
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"rows": "3"}', "\xff"])
+BROKEN_STATES = ["", "{", "[]", "{}", '{"rows": "3"}', "\xff", "[" * 100_000]
+BROKEN_STATES.append('{"rows": -1, "bytes": 9, "sha256": "", "full": 0, "job": {}}')
+
+
+@pytest.mark.parametrize("text", BROKEN_STATES)
 def test_a_state_that_is_broken(encode, here, monkeypatch, capsys, text):
     interrupted(encode, monkeypatch, after=4)
     (here / "out.npy.partial.json").write_bytes(text.encode("latin-1"))
     capsys.readouterr()
     assert encode() == 2
     assert "out.npy.partial.json: is not the state" in one_line(capsys.readouterr().err)
+
+
+def test_a_state_that_is_gone_at_the_end(encode, here, expected, monkeypatch):
+    plain = os.replace
+
+    def tidied(source, target):
+        plain(source, target)
+        if str(target).endswith("out.npy"):
+            (here / "out.npy.partial.json").unlink()
+
+    monkeypatch.setattr(os, "replace", tidied)
+    assert encode() == 0
+    assert_same_bits(np.load("out.npy"), expected)
 
 
 def test_rows_that_are_gone(encode, here, monkeypatch, capsys):

@@ -10,6 +10,9 @@ import pytest
 
 dask = pytest.importorskip("dask")
 bag = pytest.importorskip("dask.bag")
+pytest.importorskip("tokenizers")
+
+import encoders  # noqa: E402
 
 import pyattn.dask  # noqa: E402
 from pyattn.dask import _encode  # noqa: E402
@@ -39,8 +42,7 @@ def model(monkeypatch, tmp_path):
     monkeypatch.setattr(_encode, "TextEncoder", Numbers)
     monkeypatch.setattr(Numbers, "loaded", 0)
     _encode._loaded.cache_clear()
-    (tmp_path / "1_Pooling").mkdir()
-    (tmp_path / "1_Pooling" / "config.json").write_text("{}")
+    encoders.add_modules(encoders.save(tmp_path), {"pooling_mode": "mean"})
     yield tmp_path
     _encode._loaded.cache_clear()
 
@@ -109,10 +111,11 @@ def test_another_model(model):
     assert [load(), load(), load("bfloat16"), load(), load("bfloat16")] == [1, 1, 2, 2, 2]
     config = model / "1_Pooling" / "config.json"
     written = config.stat().st_mtime_ns
-    config.write_text("[]")  # as long as before
+    config.write_text(config.read_text().replace("mean", "cls") + " ")  # as long as before
     os.utime(config, ns=(written, written + 1))
     assert load() == 3
-    (model / "model.safetensors").write_text("")
+    with open(model / "model.safetensors", "ab") as file:
+        file.write(b" ")
     assert load() == 4
     assert _encode._loaded.cache_info().currsize == _encode.KEPT
 
@@ -127,8 +130,26 @@ def test_names_of_tasks(model):
     names = {name(), name(normalize=True), name(pooling="cls"), name(storage="bfloat16")}
     assert len(names) == 4
     assert {name(), name(normalize=True)} < names
-    (model / "config.json").write_text("")
+    with open(model / "config.json", "a") as file:
+        file.write(" ")
     assert name() not in names
+
+
+def test_other_files_beside_a_model(model):
+    """What is written there that the encoder does not read is not its business."""
+    texts = bag.from_sequence(TEXTS, npartitions=4)
+    before = _encode.encoder(str(model), None), pyattn.dask.encode(model, texts, dim=3).name
+    for name in ("README.md", "embeddings.npy", "checkpoint-7/config.json"):
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_text("{}")
+    after = _encode.encoder(str(model), None), pyattn.dask.encode(model, texts, dim=3).name
+    assert after == before
+
+
+def test_a_broken_model_here(model):
+    (model / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"config\.json"):
+        pyattn.dask.encode(model, BAG, dim=3)
 
 
 def test_options(model, monkeypatch):
@@ -171,6 +192,12 @@ BAG = bag.from_sequence(TEXTS)
         (BAG, {"normalize": 1}, TypeError, "normalize must be True or False, got int"),
         (BAG, {"batch_tokens": 0}, ValueError, "batch_tokens must be at least 1, got 0"),
         (BAG, {"dim": 1.5}, TypeError, "dim must be an integer, got float"),
+        (
+            BAG,
+            {"storage": "int8"},
+            ValueError,
+            "storage must be None, 'float16' or 'bfloat16', got 'int8'",
+        ),
         (BAG, {"dim": 0}, ValueError, "dim must be at least 1, got 0"),
         (
             BAG,

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ import encoders
 
 import pyattn
 from pyattn.models import TextEncoder, text_encoder
+from pyattn.models._batches import gathered
 from pyattn.models._pooling import MODES, pooled
 
 MINILM = encoders.packaged_minilm()
@@ -254,6 +256,28 @@ def test_one_string(bert, function):
         getattr(bert, function)("one text")
 
 
+def test_one_string_in_place_of_tokens(bert):
+    with pytest.raises(TypeError, match=r"encode_tokens: tokens .* got one str: use encode\(\[te"):
+        bert.encode_tokens("ab")
+
+
+@pytest.mark.parametrize("function", ["encode", "stream", "encode_tokens"])
+def test_what_gives_its_keys(bert, function):
+    with pytest.raises(TypeError, match=rf"{function}: .* got dict, which gives its keys"):
+        getattr(bert, function)({"the cat": 1})
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"text": TEXTS})
+    with pytest.raises(TypeError, match=rf"{function}: .* got DataFrame, which gives its keys"):
+        getattr(bert, function)(frame)
+    assert_same_bits(bert.encode(frame["text"]), bert.encode(TEXTS))
+
+
+def test_an_array_without_axes(bert):
+    for function, given in (("encode", np.array("cat")), ("encode_tokens", np.array(7))):
+        with pytest.raises(TypeError, match=rf"{function}: .* must be an iterable, got ndarray"):
+            getattr(bert, function)(given)
+
+
 @pytest.mark.parametrize("bad", [None, 3, float("nan"), b"bytes", ["nested"]])
 def test_not_a_string(bert, bad):
     texts = [*TEXTS, bad]
@@ -411,6 +435,12 @@ def test_tokens_outside_the_vocabulary(bert, bad):
         bert.encode_tokens([[4], [5, 6], [7], [8, 9, bad], [10]], batch_tokens=3)
 
 
+def test_tokens_beyond_int64(bert):
+    large = 2**63 + 5
+    with pytest.raises(ValueError, match=rf"tokens\[1\] has the token {large} at 0, outside"):
+        bert.encode_tokens([[4], np.array([large], np.uint64)])
+
+
 def test_tokens_of_another_kind(bert):
     for bad, error in [
         ([[4], [1.5]], TypeError),
@@ -511,6 +541,18 @@ def test_memory():
     loaded, most = map(int, subprocess.check_output(run, timeout=60).split())
     assert loaded < size + 100e6
     assert most < size + 150e6
+
+
+def test_result_is_not_there_twice():
+    blocks = [np.full((n, 64), n, np.float32) for n in range(1, 400)]
+    tracemalloc.start()
+    try:
+        got = gathered(iter(blocks), 64)
+        assert tracemalloc.get_traced_memory()[1] < 1.3 * got.nbytes
+    finally:
+        tracemalloc.stop()
+    assert_same_bits(got, np.concatenate(blocks))
+    assert gathered([], 3).shape == (0, 3)
 
 
 def test_nbytes(bert):

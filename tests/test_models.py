@@ -1,6 +1,7 @@
 """Directories of models: what is read of them, and what is said of those that are broken."""
 
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ from pyattn.models import (
     UnsupportedModelError,
 )
 from pyattn.models._check_files import LARGEST_JSON
+from pyattn.models._directory import model_files
 from pyattn.models._safetensors import Tensors, read_header
 
 TEXTS = ["the cat sat on the mat", "", "fish, fish!"]
@@ -107,6 +109,48 @@ def test_shards(whole, directory):
     assert_same_bits(LOAD(directory).encode(TEXTS), LOAD(whole).encode(TEXTS))
     (directory / "model-1.safetensors").unlink()
     refused(directory, MissingFileError, "model-1.safetensors", "index.json")
+
+
+def test_a_tensor_in_two_shards(whole, directory):
+    """The one that the index names counts, whatever the order of the files."""
+    in_shards(directory)
+    index = json.loads((directory / "model.safetensors.index.json").read_text())["weight_map"]
+    for file in ("model-0.safetensors", "model-1.safetensors"):
+        tensors = encoders.weights("bert")
+        for name, named in index.items():
+            if named != file:
+                tensors[name] = np.full_like(tensors[name], 7)
+        encoders.save_tensors(directory / file, tensors)
+    assert_same_bits(LOAD(directory).encode(TEXTS), LOAD(whole).encode(TEXTS))
+
+
+def test_files_that_are_read(directory):
+    """All of them, and no other."""
+    encoders.add_modules(directory, {"pooling_mode": "mean"})
+    (directory / "README.json").write_text("{}")
+    (directory / "1_Pooling" / "model.safetensors").write_text("")
+    found = {str(path.relative_to(directory)) for path in model_files(directory)}
+    settings = {"modules.json", "1_Pooling/config.json", "sentence_bert_config.json"}
+    needed = {"config.json", "tokenizer.json"}
+    assert found == settings | needed | {"model.safetensors"}
+    in_shards(directory)
+    for path in (directory / name for name in settings):
+        path.unlink()
+    (directory / "tokenizer_config.json").write_text("{}")
+    found = {str(path.relative_to(directory)) for path in model_files(directory)}
+    shards = {"model-0.safetensors", "model-1.safetensors", "model.safetensors.index.json"}
+    assert found == needed | shards | {"tokenizer_config.json"}
+
+
+def test_a_name_that_is_not_utf8(directory):
+    expected = LOAD(directory).encode(TEXTS)
+    renamed = directory.rename(directory.with_name(os.fsdecode(b"m\xff")))
+    assert_same_bits(LOAD(renamed).encode(TEXTS), expected)
+
+
+def test_home(directory, monkeypatch):
+    monkeypatch.setenv("HOME", str(directory.parent))
+    assert LOAD("~/model").dim == encoders.HIDDEN
 
 
 def test_files_of_the_package(whole, tmp_path):
@@ -318,7 +362,60 @@ def test_modules_that_are_not_known(directory):
         refused(directory, BrokenFileError, "modules.json", "type is missing")
 
 
+def test_modules_elsewhere(directory):
+    encoders.add_modules(directory, {"pooling_mode": "mean"})
+    modules = json.loads((directory / "modules.json").read_text())
+    for number in (0, 1):
+        for place in ("..", "../model/1_Pooling", "1_Pooling/../..", str(directory)):
+            changed = [*modules]
+            changed[number] = modules[number] | {"path": place}
+            (directory / "modules.json").write_text(json.dumps(changed))
+            refused(directory, BrokenFileError, "modules.json", place, "leads out")
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_names_too_long(directory, number):
+    encoders.add_modules(directory, {"pooling_mode": "mean"})
+    modules = json.loads((directory / "modules.json").read_text())
+    modules[number]["path"] = "x" * 300
+    (directory / "modules.json").write_text(json.dumps(modules))
+    refused(directory, MissingFileError, "x" * 300, "too long")
+    refused(directory.with_name("y" * 300), MissingFileError, "y" * 300, "too long")
+
+
+@pytest.mark.parametrize(
+    "shards, kind, words",
+    [
+        ({}, BrokenFileError, "an object that names files, got {}"),
+        ([], BrokenFileError, "an object that names files"),
+        ({"a": "x" * 300}, MissingFileError, "too long"),
+        ({"a": "../model.safetensors"}, BrokenFileError, "names no file"),
+        ({"a": ".."}, BrokenFileError, "names no file"),
+        ({"a": ""}, BrokenFileError, "names no file"),
+    ],
+)
+def test_an_index_that_is_broken(directory, shards, kind, words):
+    (directory / "model.safetensors").unlink()
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    refused(directory, kind, words)
+
+
+@pytest.mark.parametrize(
+    "name", ["modules.json", "sentence_bert_config.json", "tokenizer_config.json"]
+)
+def test_no_file_by_that_name(directory, name):
+    """It may be left out, but what is there must be one: else a part of the model is lost."""
+    (directory / name).symlink_to("nowhere")
+    refused(directory, MissingFileError, name, "this link leads to")
+    (directory / name).unlink()
+    (directory / name).mkdir()
+    refused(directory, MissingFileError, name, "is not a file")
+
+
 def test_pooling_that_is_not_known(directory):
+    for modes in (["mean", "mean"], ["cls"] * 100_000):
+        encoders.add_modules(directory, {"pooling_mode": modes})
+        refused(directory, BrokenFileError, "1_Pooling", "pooling_mode must be different modes")
     for mode in ("median", [], ["mean", 3], [["mean"]], {}):
         encoders.add_modules(directory, {"pooling_mode": mode})
         refused(directory, UnsupportedModelError, "1_Pooling", "pooling_mode", "weightedmean")
@@ -410,6 +507,16 @@ def test_a_tensor_is_missing_in_shards(directory):
         ('{"a": {"dtype": "F32"}}', None, "a: its shape"),
         ('{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}', None, "a: its shape"),
         ('{"a": {"dtype": "F32", "shape": [1.5], "data_offsets": [0, 4]}}', None, "a: its shape"),
+        (
+            json.dumps({"a": {"dtype": "F32", "shape": [10**4000] * 2, "data_offsets": [0, 0]}}),
+            None,
+            "a: its shape",
+        ),
+        (
+            json.dumps({"a": {"dtype": "F4", "shape": [1], "data_offsets": [10**4000] * 2}}),
+            None,
+            "a: its data_offsets",
+        ),
         ('{"a": {"dtype": "F32", "shape": [true], "data_offsets": [0, 4]}}', None, "a: its shape"),
         (
             json.dumps({"a": {"dtype": "F32", "shape": [1] * 99, "data_offsets": [0, 4]}}),

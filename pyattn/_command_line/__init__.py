@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pyattn import __version__
 from pyattn._command_line import _check_command_line, _encode, _info
 from pyattn.models import ModelError
 from pyattn.models._pooling import MODES
@@ -35,10 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Exact attention on CPUs.")
+    parser.add_argument("--version", action="version", version=f"pyattn {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_encode(commands.add_parser("encode", help="embed texts", description=_encode.__doc__))
     _add_info(commands.add_parser("info", help="what this build and a model are"))
     return parser
+
+
+def _directory(text: str) -> Path:
+    return Path(os.path.expanduser(text))
 
 
 def _add_encode(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +53,7 @@ def _add_encode(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_encode.run, after="; the same command continues")
     whole = _check_command_line.whole
     add = parser.add_argument
-    add("model", type=Path, metavar="MODEL_DIR", help="as for TextEncoder.from_pretrained")
+    add("model", type=_directory, metavar="MODEL_DIR", help="as for TextEncoder.from_pretrained")
     add("--input", required=True, metavar="FILE", help="UTF-8, a text a line; - is stdin")
     add("--output", required=True, type=Path, metavar="FILE", help="of NumPy, .npy")
     add("--field", metavar="NAME", help='lines are JSON, texts in this field (*.jsonl: "text")')
@@ -60,4 +67,4 @@ def _add_encode(parser: argparse.ArgumentParser) -> None:
 
 def _add_info(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_info.run, after="")
-    parser.add_argument("model", type=Path, nargs="?", metavar="MODEL_DIR")
+    parser.add_argument("model", type=_directory, nargs="?", metavar="MODEL_DIR")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +19,21 @@ def whole(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 2**31:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def output(name: Path, written: Sequence[Path], read: Mapping[str, os.stat_result]) -> None:
+    """The output can be put there, and none of the files `written` for it is one of those `read`,
+    which would be gone then."""
+    if name.is_dir():
+        raise CommandError(f"{name}: is a directory: --output must be a file")
+    if name.exists() and not name.is_file():
+        raise CommandError(f"{name}: is no regular file, which --output must be")
+    if not written[0].parent.is_dir():
+        raise CommandError(f"{name}: there is no folder {written[0].parent}")
+    for path in filter(Path.exists, written):
+        for what, status in read.items():
+            if os.path.samestat(path.stat(), status):
+                raise CommandError(f"{path}: is {what}, which --output {name} would destroy")
 
 
 def line(name: str, number: int, raw: bytes) -> str:
@@ -64,7 +81,8 @@ def state(path: Path, text: bytes) -> dict[str, Any]:
     try:
         value = json.loads(text)
         fits = all(type(value[name]) is kind for name, kind in kinds.items())
-    except (ValueError, KeyError, TypeError):
+        fits = fits and min(value[name] for name in ("rows", "bytes", "full")) >= 0
+    except (ValueError, KeyError, TypeError, RecursionError):
         fits = False
     if not fits:
         raise CommandError(f"{path}: is not the state of a run. --restart begins anew")

@@ -19,10 +19,11 @@ import numpy as np
 
 from pyattn import __version__, get_isa, set_num_threads
 from pyattn._command_line import _check_command_line, _records
-from pyattn._command_line._partial import Partial, Position
+from pyattn._command_line._partial import Partial, Position, written
 from pyattn._command_line._records import PIECE, Prefix
 from pyattn.models import TextEncoder, _check_models
 from pyattn.models._batches import batches
+from pyattn.models._directory import model_files
 
 JSON_LINES = (".jsonl", ".ndjson")
 SAVE_SECONDS = 1.0  # work that a kill may cost
@@ -41,7 +42,11 @@ def run(options: argparse.Namespace) -> int:
     field = options.field
     if field is None and options.input.endswith(JSON_LINES):
         field = "text"
+    # A link stays one: the file that it leads to is written.
+    output = Path(os.path.realpath(options.output))
     with _records.opened(options.input) as file:
+        sources = _sources(file, options)
+        _check_command_line.output(options.output, written(output), sources)
         encoder = TextEncoder.from_pretrained(options.model)
         pooling = encoder.pooling if options.pooling is None else (options.pooling,)
         normalize = encoder.normalize if options.normalize is None else options.normalize
@@ -56,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
             "version of pyattn": __version__,  # these two: bits may differ
             "instruction set": get_isa(),
         }
-        with Partial(options.output, dim, dtype, job) as partial:
+        with Partial(output, dim, dtype, job) as partial:
             lines = _go_on(partial, file, options)
             records = _records.records(file, options.input, field, lines)
             texts = (Text(raw, *encoder.tokenize([text])) for raw, text in records)
@@ -67,8 +72,15 @@ def run(options: argparse.Namespace) -> int:
             finally:  # after Ctrl-C and errors of the input, too
                 partial.save()
             partial.finish()
-            _report(partial, encoder.max_tokens)
+            _report(partial, options.output, encoder.max_tokens)
     return 0
+
+
+def _sources(file: BinaryIO, options: argparse.Namespace) -> dict[str, os.stat_result]:
+    """All files that are read, by what they are."""
+    model = options.model
+    files = {f"the model's {p.relative_to(model)}": p.stat() for p in model_files(model)}
+    return files | {"the input": os.fstat(file.fileno())}
 
 
 def _go_on(partial: Partial, file: BinaryIO, options: argparse.Namespace) -> int:
@@ -117,19 +129,18 @@ def _progress(file: BinaryIO, position: Position) -> Any:
     return tqdm(total=size, initial=position.read.length, unit="B", unit_scale=True, disable=hidden)
 
 
-def _report(partial: Partial, longest: int) -> None:
+def _report(partial: Partial, output: Path, longest: int) -> None:
     rows, _, full = partial.position
-    print(f"{partial.output}: {rows} x {partial.dim}, {partial.dtype.name}", file=sys.stderr)
+    print(f"{output}: {rows} x {partial.dim}, {partial.dtype.name}", file=sys.stderr)
     if full:
         print(f"{full} texts have {longest} tokens or more; the rest was cut", file=sys.stderr)
 
 
 def _fingerprint(directory: Path) -> str:
-    """Of all files from which an encoder may be made."""
+    """Of the files that the encoder is made of."""
     digest = hashlib.sha256()
-    files = [path for kind in ("*.json", "*.safetensors") for path in directory.rglob(kind)]
-    for path in sorted(files):
-        digest.update(f"{path.relative_to(directory)} {path.stat().st_size}\n".encode())
+    for path in model_files(directory):
+        digest.update(os.fsencode(f"{path.relative_to(directory)} {path.stat().st_size}\n"))
         with open(path, "rb") as file:
             while piece := file.read(PIECE):
                 digest.update(piece)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from pyattn import show_config
 from pyattn.models import TextEncoder
@@ -12,8 +13,10 @@ def run(options: argparse.Namespace) -> int:
     show_config()
     if options.model is not None:
         encoder = TextEncoder.from_pretrained(options.model)
+        # A name that is not UTF-8 cannot be printed as it is.
+        name = os.fsencode(options.model).decode(errors="backslashreplace")
         lines = {
-            "model": f"{options.model} ({encoder.model_type})",
+            "model": f"{name} ({encoder.model_type})",
             "layers": f"{encoder.num_layers}, of {encoder.num_heads} heads",
             "embedding": f"{encoder.dim} numbers, {' + '.join(encoder.pooling)}"
             + (", normalized" if encoder.normalize else ", not normalized"),

@@ -32,14 +32,20 @@ class Position(NamedTuple):
     full: int
 
 
+def written(output: Path) -> tuple[Path, Path, Path, Path]:
+    """The output and what is there before it: the rows, their state, and the next state."""
+    path, state, new_state = (
+        output.with_name(f"{output.name}.partial{end}") for end in ("", ".json", ".json.new")
+    )
+    return output, path, state, new_state
+
+
 class Partial:
     """Rows (dim,) of one dtype. `job` are all the settings that the result depends on."""
 
     def __init__(self, output: Path, dim: int, dtype: np.dtype, job: dict[str, Any]) -> None:
-        self.output, self.dim, self.dtype, self.job = output, dim, dtype, job
-        self.path = output.with_name(f"{output.name}.partial")
-        self._state = output.with_name(f"{output.name}.partial.json")
-        self._new_state = output.with_name(f"{output.name}.partial.json.new")
+        self.dim, self.dtype, self.job = dim, dtype, job
+        self.output, self.path, self._state, self._new_state = written(output)
         self.position = Position(0, Prefix(), 0)
         # Without a buffer: a row that is counted has left this process.
         self._file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", 0)
@@ -97,7 +103,7 @@ class Partial:
         self._file.write(self._header())
         os.fsync(self._file.fileno())
         os.replace(self.path, self.output)
-        self._state.unlink()
+        self._state.unlink(missing_ok=True)  # somebody may have tidied up
 
     def _header(self) -> bytes:
         header = io.BytesIO()

@@ -58,9 +58,9 @@ def records(file: BinaryIO, name: str, field: str | None, lines: int) -> Iterato
     Only a line feed ends a line, which may have a carriage return before it. Empty lines are empty
     texts, but nothing between lines of JSON.
     """
-    raw = b""
+    raw = []
     for number, line in enumerate(file, lines + 1):
-        raw += line
+        raw.append(line)
         text = _check_command_line.line(name, number, line)
         if number == 1:
             text = text.removeprefix("\ufeff")
@@ -68,5 +68,5 @@ def records(file: BinaryIO, name: str, field: str | None, lines: int) -> Iterato
             if not text.strip():
                 continue
             text = _check_command_line.field(name, number, text, field)
-        yield Record(raw, text)
-        raw = b""
+        yield Record(b"".join(raw), text)
+        raw = []

@@ -20,6 +20,7 @@ from dask.utils import is_series_like
 from pyattn import _check, _check_dask, _check_numbers
 from pyattn.models import TextEncoder, _check_files, _check_models
 from pyattn.models._config import Config
+from pyattn.models._directory import model_files
 from pyattn.models._pooling import MODES
 from pyattn.models._sentence import SentenceConfig
 
@@ -68,7 +69,8 @@ def encode(
         Texts that are no dask collection, or several columns. In the tasks: what is not a string,
         with its number in the partition.
     ValueError
-        An unknown pooling, a budget below 1. In the tasks: another `dim` than the model has.
+        An unknown pooling or storage, a budget below 1. In the tasks: another `dim` than the model
+        has.
     ModelError
         No model in `model_dir`, here or in the tasks.
 
@@ -92,7 +94,8 @@ def encode(
     options = {"pooling": pooling, "normalize": normalize}
     if batch_tokens is not None:
         options["batch_tokens"] = _check_models.budget(FUNCTION, batch_tokens)
-    directory = os.path.abspath(model_dir)
+    _check_dask.storage(FUNCTION, storage)
+    directory = os.path.abspath(os.path.expanduser(model_dir))
     if dim is None:
         dim = _dim(directory, pooling)
     dim = _check_numbers.whole(FUNCTION, "dim", dim, 1)
@@ -137,8 +140,9 @@ def _loaded(directory: str, storage: str | None, files: tuple[Any, ...]) -> Text
 
 def _files(directory: str) -> tuple[Any, ...]:
     """What tells that the model is another one now: its files, how large and when written."""
-    files = sorted(path for path in Path(directory).rglob("*") if path.is_file())
-    stats = [path.stat() for path in files]
+    path = Path(directory)
+    files = model_files(path) if path.is_dir() else []  # it may be there on the workers
+    stats = [file.stat() for file in files]
     return tuple((str(p), s.st_size, s.st_mtime_ns) for p, s in zip(files, stats, strict=True))
 
 

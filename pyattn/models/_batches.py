@@ -1,9 +1,11 @@
-"""Groups of consecutive texts that are computed together."""
+"""Groups of consecutive texts that are computed together, and their results as one array."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
+
+import numpy as np
 
 Item = TypeVar("Item")
 
@@ -31,3 +33,17 @@ def batches(
         total += size
     if batch:
         yield batch
+
+
+def gathered(blocks: Iterable[np.ndarray], width: int) -> np.ndarray:
+    """Blocks (k, width) of float32 one below the other, without a moment at which all are there
+    twice: the array grows in place."""
+    rows, done = np.empty((0, width), np.float32), 0
+    for block in blocks:
+        end = done + len(block)
+        if end > len(rows):
+            rows.resize((max(end, len(rows) + len(rows) // 8), width), refcheck=False)
+        rows[done:end] = block
+        done = end
+    rows.resize((done, width), refcheck=False)
+    return rows

@@ -22,9 +22,13 @@ LARGEST_JSON = 4 << 20  # bytes. As Python objects they may take 20 times as man
 
 
 def is_directory(path: Path) -> None:
-    if path.is_dir():
-        return
-    if path.exists():
+    try:
+        if path.is_dir():
+            return
+        found = path.exists()
+    except OSError as error:  # of a name that is too long
+        raise MissingFileError(f"{path}: {error.strerror}") from None
+    if found:
         raise MissingFileError(f"{path}: is a file; the model's directory is needed")
     raise MissingFileError(
         f"{path}: there is no such directory. Models are not downloaded: fetch one first, "
@@ -33,8 +37,15 @@ def is_directory(path: Path) -> None:
 
 
 def is_file(path: Path, what: str, remedy: str = "") -> None:
-    if not path.is_file():
-        raise MissingFileError(f"{path}: {what} is missing{remedy and f' ({remedy})'}")
+    try:
+        if path.is_file():
+            return
+        found = path.exists()
+    except OSError as error:  # of a name that is too long
+        raise MissingFileError(f"{path}: {error.strerror}") from None
+    if found:
+        raise MissingFileError(f"{path}: is not a file")
+    raise MissingFileError(f"{path}: {what} is missing{remedy and f' ({remedy})'}")
 
 
 def no_weights(directory: Path, names: Sequence[str], pickles: Sequence[Path]) -> NoReturn:
@@ -111,8 +122,14 @@ def data_size(path: Path, size: int, expected: int) -> None:
 
 
 def shard_name(path: Path, tensor: str, name: Any) -> None:
-    if not isinstance(name, str) or Path(name).name != name:
+    if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
         raise BrokenFileError(f"{path}: weight_map: {tensor} is in {name!r}, which names no file")
+
+
+def module_path(path: Path, place: str) -> None:
+    """A module lies inside the model's directory."""
+    if Path(place).is_absolute() or ".." in Path(place).parts:
+        raise BrokenFileError(f"{path}: the path {_short(place)} leads out of the directory")
 
 
 def setting(path: Path, name: str, rule: str, value: Any) -> NoReturn:

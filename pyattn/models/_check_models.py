@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -22,15 +22,22 @@ def extra(name: str) -> ModuleType:
         ) from error
 
 
-def several(function: str, name: str, value: Any) -> Iterable[Any]:
-    """Anything that can be iterated but one text, whose characters nobody means."""
+def several(function: str, name: str, value: Any, for_one: str = "[text]") -> Iterable[Any]:
+    """Anything that can be iterated but one text, whose characters nobody means, and what gives
+    its keys. `for_one` is what there is for one text."""
+    kind = type(value).__name__
     if isinstance(value, (str, bytes)):
         raise TypeError(
             f"{function}: {name} must be a list or another iterable of them, "
-            f"got one {type(value).__name__}: use [text]"
+            f"got one {kind}: use {for_one}"
         )
-    if not isinstance(value, Iterable):
-        raise TypeError(f"{function}: {name} must be an iterable, got {type(value).__name__}")
+    if isinstance(value, Mapping) or hasattr(value, "columns"):  # the latter is a DataFrame
+        raise TypeError(
+            f"{function}: {name} must be a list or another iterable of them, "
+            f"got {kind}, which gives its keys: use its values"
+        )
+    if not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:
+        raise TypeError(f"{function}: {name} must be an iterable, got {kind}")
     return value
 
 
@@ -54,7 +61,7 @@ def token_ids(function: str, name: str, value: Any, longest: int) -> np.ndarray:
         raise ValueError(
             f"{function}: {name} has {len(ids)} tokens, the model has positions for {longest}"
         )
-    return ids.astype(np.int64)
+    return ids
 
 
 def within_vocabulary(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyattn.models import _check_files
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+OPTIONAL = "what this link leads to"  # only a link can be there without its file
 LARGEST = 1e300  # in JSON an integer may be larger than any float
 
 
@@ -26,7 +28,7 @@ class Settings:
     @classmethod
     def read_optional(cls, path: Path) -> Settings:
         """Without any values if there is no such file."""
-        return cls.read(path, "") if path.is_file() else cls(path, {})
+        return cls.read(path, OPTIONAL) if os.path.lexists(path) else cls(path, {})
 
     def whole(self, name: str, default: int | None = None, low: int = 1) -> int:
         value = self._get(name, default)
@@ -69,20 +71,29 @@ def read_json(path: Path, what: str, kind: type = dict) -> Any:
     return _check_files.parsed_json(path, path.read_bytes(), kind)
 
 
-def weight_files(directory: Path) -> list[Path]:
-    """The safetensors files of a model, one or the shards that the index names."""
+class Weights(NamedTuple):
+    """The safetensors `files` of a model. Of several, `index` names the place of each tensor."""
+
+    files: list[Path]
+    index: Path | None
+    places: dict[str, Path]
+
+
+def find_weights(directory: Path) -> Weights:
+    """One file, or the shards that the index names."""
     if (directory / WEIGHTS).is_file():
-        return [directory / WEIGHTS]
+        return Weights([directory / WEIGHTS], None, {})
     if not (directory / INDEX).is_file():
         pickles = [p for pattern in ("*.bin", "*.pt", "*.pth") for p in directory.glob(pattern)]
         _check_files.no_weights(directory, (WEIGHTS, INDEX), sorted(pickles))
     index = Settings.read(directory / INDEX, "the index of the weights")
     shards = index.values.get("weight_map")
-    if not isinstance(shards, dict):
-        _check_files.setting(index.path, "weight_map", "an object", shards)
+    if not isinstance(shards, dict) or not shards:
+        _check_files.setting(index.path, "weight_map", "an object that names files", shards)
     for tensor, name in shards.items():
         _check_files.shard_name(index.path, tensor, name)
-    files = [directory / name for name in sorted(set(shards.values()))]
+    places = {tensor: directory / name for tensor, name in shards.items()}
+    files = sorted(set(places.values()))
     for file in files:
         _check_files.is_file(file, f"a part of the weights, named in {INDEX},")
-    return files
+    return Weights(files, index.path, places)

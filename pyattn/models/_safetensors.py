@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ OTHERS = {"BOOL": 1, "I8": 1, "U8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U1
 OTHERS |= {"I32": 4, "U32": 4, "I64": 8, "U64": 8, "C64": 8}
 BYTES = OTHERS | {name: np.dtype(code).itemsize for name, code in FLOATS.items()}
 MOST_AXES = 64  # as many as NumPy knows
+EMPTY: Mapping[str, Path] = MappingProxyType({})
 
 
 class Entry(NamedTuple):
@@ -47,10 +49,14 @@ class Tensors(Mapping[str, np.ndarray]):
         self.files = files
 
     @classmethod
-    def of_files(cls, files: Sequence[Path]) -> Tensors:
-        entries: dict[str, Entry] = {}
-        for path in files:
-            entries |= read_header(path)
+    def of_files(cls, files: Sequence[Path], places: Mapping[str, Path] = EMPTY) -> Tensors:
+        """Where `places` has a name, only the tensor in that file counts."""
+        entries = {
+            name: entry
+            for path in files
+            for name, entry in read_header(path).items()
+            if places.get(name, path) == path
+        }
         return cls(entries, files)
 
     def renamed(self, names: Mapping[str, str]) -> Tensors:
@@ -131,4 +137,5 @@ def _place(path: Path, name: str, value: Any) -> tuple[int, int]:
 
 
 def _all_whole(value: Any) -> bool:
-    return isinstance(value, list) and all(type(v) is int and v >= 0 for v in value)
+    """Numbers that a file can have of anything: others would not even fit into a message."""
+    return isinstance(value, list) and all(type(v) is int and 0 <= v < 2**63 for v in value)

@@ -5,12 +5,13 @@ https://sbert.net/docs/sentence_transformer/usage/custom_models.html
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pyattn.models import _check_files
-from pyattn.models._files import Settings, read_json
+from pyattn.models._files import OPTIONAL, Settings, read_json
 from pyattn.models._pooling import MODES
 
 # The names of modes before version 5.5, in the order in which several are put side by side.
@@ -28,26 +29,34 @@ MODULES = ("Transformer", "Pooling", "Normalize")
 
 @dataclass(frozen=True)
 class SentenceConfig:
-    """`transformer` is the directory of the model proper, `longest` counts tokens of a text."""
+    """`transformer` is the directory of the model proper, `longest` counts tokens of a text.
+
+    `files` are those that all this was read from.
+    """
 
     transformer: Path
     pooling: tuple[str, ...]
     normalize: bool
     longest: int
     lower_case: bool
+    files: tuple[Path, ...]
 
     @classmethod
     def read(cls, directory: Path) -> SentenceConfig:
         """Of a directory without modules.json: the mean, not normalised, as that package does."""
-        places = _modules(directory / "modules.json")
+        modules = directory / "modules.json"
+        places = _modules(modules)
         transformer = directory / places.get("Transformer", "")
-        pooling = ("mean",)
+        _check_files.is_directory(transformer)
+        files, pooling = [modules], ("mean",)
         if "Pooling" in places:
-            pooling = _pooling(directory / places["Pooling"] / "config.json")
+            files.append(directory / places["Pooling"] / "config.json")
+            pooling = _pooling(files[-1])
         # The middle of the name is "bert" for all kinds of models now, but was their own once.
-        files = sorted(transformer.glob("sentence_*_config.json"))
-        settings = Settings.read(files[0], "") if files else Settings(transformer, {})
+        found = sorted(transformer.glob("sentence_*_config.json"))
+        settings = Settings.read(found[0], OPTIONAL) if found else Settings(transformer, {})
         tokenizer = Settings.read_optional(transformer / "tokenizer_config.json")
+        files += [*found[:1], tokenizer.path]
         return cls(
             transformer,
             pooling,
@@ -55,17 +64,20 @@ class SentenceConfig:
             longest=settings.whole("max_seq_length", 0, low=0)
             or int(tokenizer.positive("model_max_length", UNLIMITED)),
             lower_case=settings.flag("do_lower_case", False),
+            files=tuple(path for path in files if path.exists()),
         )
 
 
 def _modules(path: Path) -> dict[str, str]:
     """The place of each module in the directory, by the name of its class."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
     places = {}
-    for module in read_json(path, "", list):
+    for module in read_json(path, OPTIONAL, list):
         settings = Settings(path, module if isinstance(module, dict) else {})
-        places[settings.text("type").rpartition(".")[2]] = settings.text("path", "")
+        place = settings.text("path", "")
+        _check_files.module_path(path, place)
+        places[settings.text("type").rpartition(".")[2]] = place
     if tuple(places) not in (MODULES[:1], MODULES[:2], MODULES):
         _check_files.modules(path, list(places), MODULES)
     return places
@@ -80,4 +92,6 @@ def _pooling(path: Path) -> tuple[str, ...]:
     known = list(MODES)  # not by hash: in JSON anything may stand there
     if not isinstance(modes, list) or not modes or not all(m in known for m in modes):
         _check_files.unsupported(path, "pooling_mode", given, MODES)
+    if len(set(modes)) < len(modes):
+        _check_files.setting(path, "pooling_mode", "different modes", given)
     return tuple(modes)

@@ -10,6 +10,12 @@ from pyattn.models import _check_files, _check_models
 TO_CONVERT = "older forms: transformers.AutoTokenizer.from_pretrained(...).save_pretrained(...)"
 
 
+def find_tokenizer(directory: Path) -> Path:
+    path = directory / "tokenizer.json"
+    _check_files.is_file(path, "the tokenizer", TO_CONVERT)
+    return path
+
+
 class TextTokenizer:
     """Tokenizes one text after the other: threads and forks of the caller are safe.
 
@@ -19,13 +25,12 @@ class TextTokenizer:
     """
 
     def __init__(self, path: Path, longest: int, lower_case: bool) -> None:
-        _check_files.is_file(path, "the tokenizer", TO_CONVERT)
         library: Any = _check_models.extra("tokenizers")
         start = b""
         try:
-            with open(path, "rb") as file:
-                start = file.read(32)
-            self._tokenizer = library.Tokenizer.from_file(str(path))
+            text = path.read_bytes()  # here: a path need not be UTF-8, as the library wants it
+            start = text[:32]
+            self._tokenizer = library.Tokenizer.from_buffer(text)
             # The file's own settings are of its last use: some pad or cut every text to 128 tokens.
             self._tokenizer.no_padding()
             self._tokenizer.no_truncation()

@@ -11,15 +11,15 @@ import numpy as np
 
 from pyattn import _check
 from pyattn.models import _check_files, _check_models
-from pyattn.models._batches import batches
+from pyattn.models._batches import batches, gathered
 from pyattn.models._config import Config, encoder_tensors
-from pyattn.models._files import weight_files
+from pyattn.models._files import find_weights
 from pyattn.models._network import Network
 from pyattn.models._pooling import MODES, pooled
 from pyattn.models._progress import reported
 from pyattn.models._safetensors import Tensors
 from pyattn.models._sentence import SentenceConfig
-from pyattn.models._tokenizer import TextTokenizer
+from pyattn.models._tokenizer import TextTokenizer, find_tokenizer
 
 BATCH_TOKENS = 2048  # what the layers compute at once; the result does not depend on it
 
@@ -80,7 +80,8 @@ class TextEncoder:
         ----------
         directory : path
             With a model of type bert, roberta, xlm-roberta, camembert, distilbert or mpnet.
-            Weights in float16, bfloat16, float32 or float64; computed in float32.
+            Weights in float16, bfloat16, float32 or float64; computed in float32. ``~`` is the home
+            directory.
         storage : {None, "bfloat16", "float16"}
             How the weights of the layers are kept, as in `pyattn.layers.Linear`: float32, or
             rounded to half of the memory. The table of words stays as it is in the file.
@@ -114,15 +115,17 @@ class TextEncoder:
         ...     print(error)  # doctest: +ELLIPSIS
         /nowhere: there is no such directory. ...
         """
-        directory = Path(directory)
+        directory = Path(os.path.expanduser(directory))
         _check_files.is_directory(directory)
         sentence = SentenceConfig.read(directory)
         folder = sentence.transformer
         config = Config.read(folder)
-        tensors = encoder_tensors(config, Tensors.of_files(weight_files(folder)))
+        weights = find_weights(folder)
+        tensors = encoder_tensors(config, Tensors.of_files(weights.files, weights.places))
         longest = min(sentence.longest, config.longest)
-        tokenizer = TextTokenizer(folder / "tokenizer.json", longest, sentence.lower_case)
-        _check_files.vocabulary(folder / "tokenizer.json", tokenizer.vocabulary, config.vocabulary)
+        path = find_tokenizer(folder)
+        tokenizer = TextTokenizer(path, longest, sentence.lower_case)
+        _check_files.vocabulary(path, tokenizer.vocabulary, config.vocabulary)
         self = cls.__new__(cls)
         self.model_type, self.num_heads = config.model_type, config.heads
         self.max_tokens = longest
@@ -279,9 +282,10 @@ class TextEncoder:
         (2, 384)
         """
         function, longest = "encode_tokens", self._network.longest
+        tokens = _check_models.several(function, "tokens", tokens, "encode([text])")
         checked = (
             _check_models.token_ids(function, f"tokens[{n}]", ids, longest)
-            for n, ids in enumerate(_check_models.several(function, "tokens", tokens))
+            for n, ids in enumerate(tokens)
         )
         blocks = self._blocks(function, "tokens", checked, batch_tokens, pooling, normalize)
         return self._gathered(function, blocks, pooling)
@@ -443,18 +447,18 @@ class TextEncoder:
         for batch in groups:
             _check_models.within_vocabulary(function, name, done, batch, self._network.vocabulary)
             # Equal lengths side by side: relative biases are made for one length.
-            order = np.argsort([len(ids) for ids in batch], kind="stable")
+            order = np.argsort([len(text) for text in batch], kind="stable")
             ordered = [batch[n] for n in order]
             offsets = np.cumsum([0, *map(len, ordered)])
-            x = self._network(np.concatenate(ordered), offsets)
+            ids = np.concatenate(ordered, dtype=np.int64, casting="unsafe")  # they are within
+            x = self._network(ids, offsets)
             embeddings = np.empty((len(batch), x.shape[1] * len(modes)), np.float32)
             embeddings[order] = pooled(x, offsets, modes, normalize)
             yield embeddings
             done += len(batch)
 
     def _gathered(self, function: str, blocks: Iterable[np.ndarray], pooling: Any) -> np.ndarray:
-        width = self._network.hidden * len(self._modes(function, pooling))
-        return np.concatenate([np.empty((0, width), np.float32), *blocks])
+        return gathered(blocks, self._network.hidden * len(self._modes(function, pooling)))
 
     def _modes(self, function: str, pooling: Any) -> tuple[str, ...]:
         return self.pooling if pooling is None else _check_models.pooling(function, pooling, MODES)
