@@ -227,14 +227,43 @@ def test_merge(rng):
     np.testing.assert_allclose(lse, whole_lse, rtol=1e-13)
 
 
-@pytest.mark.parametrize("name", reference.__all__)
+def defaults(function):
+    """Of every parameter, those of `visible` instead of ``**visibility``."""
+    parameters = dict(inspect.signature(function).parameters)
+    if parameters.pop("visibility", None):
+        visibility = inspect.signature(reference.visible).parameters
+        parameters |= {k: p for k, p in visibility.items() if k != "shape"}
+    return {k: p.default for k, p in parameters.items()}
+
+
+# Twins of layers: what is made, what it is made of, and what of both the twin does not have.
+LAYERS = {
+    "linear": (pyattn.layers.Linear, pyattn.layers.Linear, {"dtype", "storage"}),
+    "multi_head_attention": (
+        pyattn.MultiHeadAttention,
+        pyattn.MultiHeadAttention.from_weights,
+        {"need_weights", "cu_seqlens", "cu_seqlens_k", "kv_heads", "head_dim", "dtype", "storage"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", [n for n in reference.__all__ if n not in LAYERS])
 def test_same_options(name):
     """The twin takes what the function takes, but `out`, and has the same defaults."""
-    visibility = inspect.signature(reference.visible).parameters
-    twin = dict(inspect.signature(getattr(reference, name)).parameters)
-    if twin.pop("visibility", None):
-        twin |= {k: p for k, p in visibility.items() if k != "shape"}
-    home = pyattn if hasattr(pyattn, name) else pyattn.positional
-    own = dict(inspect.signature(getattr(home, name)).parameters)
+    (home,) = (m for m in (pyattn, pyattn.positional, pyattn.layers) if hasattr(m, name))
+    own = defaults(getattr(home, name))
     own.pop("out", None)
-    assert {k: p.default for k, p in own.items()} == {k: p.default for k, p in twin.items()}
+    assert own == defaults(getattr(reference, name))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_same_options_of_layers(name):
+    """The twin takes what the layer is made of and what it is called with."""
+    layer, make, other = LAYERS[name]
+    own = defaults(make) | defaults(layer.__call__)
+    own = {k: v for k, v in own.items() if k not in other | {"self", "out"}}
+    if "rope" in own:  # by the name of what it is
+        own["frequencies"] = own.pop("rope")
+        own["interleaved"] = False  # which must be said with `rope`
+        own["num_heads"] = inspect.Parameter.empty  # which norms may tell
+    assert own == defaults(getattr(reference, name))
