@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from pyattn import _check
+from pyattn._check_encodings import ANY_FLOAT
+from pyattn._check_terms import FLOATS
 
-FLOATS = ("float16", "bfloat16", "float32", "float64")
 STORAGES = ("float16", "bfloat16")
 # Dtypes all of whose numbers fit, and from which number on others are rounded to infinity.
 FITS = {"float16": {"float16"}, "bfloat16": {"float16", "bfloat16"}}
@@ -46,9 +47,7 @@ def _floats(function: str, name: str, value: Any) -> np.ndarray:
         raise TypeError(f"{function}: {name} must not be a masked array")
     a = np.asarray(value)
     if a.dtype.name not in FLOATS:
-        raise TypeError(
-            f"{function}: {name} must be float16, bfloat16, float32 or float64, got {a.dtype}"
-        )
+        raise TypeError(f"{function}: {name} must be {ANY_FLOAT}, got {a.dtype}")
     return a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("="))
 
 
