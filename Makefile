@@ -4,15 +4,18 @@ CC ?= cc
 BUILD := build/c
 
 WARN := -Wall -Wextra -Wconversion -Wvla -Wmissing-prototypes -Werror
-CFLAGS_C := -std=c11 -g -pthread -ffp-contract=off -fno-math-errno $(WARN)
-TEST_CFLAGS := -std=c11 -g -O1 -pthread -Wall -Wextra -Wno-unused-function -Icsrc
+CFLAGS_C := -std=c11 -g1 -pthread -ffp-contract=off -fno-math-errno $(WARN)
+TEST_CFLAGS := -std=c11 -g1 -O1 -pthread -Wall -Wextra -Wno-unused-function -Icsrc
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 DRIVERS := $(wildcard csrc/*.c)
 HEADERS := $(wildcard csrc/*.h csrc/kernels/*)
+TEST_HEADERS := $(wildcard tests/c/*.h)
 TESTS := test_kernels test_terms test_positions test_activations test_linear test_norm \
 	test_attention test_parallel
-AVX2 := -mavx2 -mfma -mf16c
-AVX512 := -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma -mprefer-vector-width=512
+# Those that start threads: the others have nothing to show to ThreadSanitizer.
+THREADED := test_positions test_linear test_norm test_attention test_parallel
+FLAGS_avx2 := -mavx2 -mfma -mf16c
+FLAGS_avx512 := -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma -mprefer-vector-width=512
 
 .PHONY: help build test stress check-c check-threads check-emulated check-asm bench lint clean
 
@@ -37,37 +40,44 @@ lint: ## formatters and linters, as in pre-commit
 	clang-format --dry-run --Werror $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'tests/c/*')
 	cython-lint pyattn
 
-# --- C tests. $(1) folder, $(2) compiler, $(3) flags for all, $(4) isa:flags list, $(5) runner
-define build_and_run
-	@mkdir -p $(BUILD)/$(1)
-	@for f in $(DRIVERS); do \
-	  $(2) $(CFLAGS_C) $(3) -c $$f -o $(BUILD)/$(1)/$$(basename $$f .c).o || exit 1; done
-	@for isa in $(4); do for bits in 32 64; do \
-	  flags=$$(case $$isa in avx2) echo "$(6)";; avx512) echo "$(7)";; esac); \
-	  $(2) $(CFLAGS_C) $(3) $$flags -c csrc/isa/$${isa}_f$$bits.c \
-	    -o $(BUILD)/$(1)/$${isa}_f$$bits.o || exit 1; done; done
-	@for t in $(TESTS); do echo "$(1): $$t" && \
-	  $(2) $(TEST_CFLAGS) $(3) tests/c/$$t.c $(BUILD)/$(1)/*.o -o $(BUILD)/$(1)/$$t.run -lm && \
-	  $(5) $(BUILD)/$(1)/$$t.run $(THOROUGH) || exit 1; done
+# --- C tests. A flavour is one way to build csrc/ and tests/c/, in a folder of its own, so that all
+# of them can be built and run side by side: make -j2 -O check-c check-threads.
+# $(1) folder, $(2) compiler, $(3) flags, $(4) instruction sets, $(5) their own flags, if they are to
+# be used: "native", $(6) what runs the tests
+define flavour
+$(1)_objects := $$(patsubst csrc/%.c,$(BUILD)/$(1)/%.o,$$(DRIVERS) \
+	$$(foreach isa,$(4),$$(wildcard csrc/isa/$$(isa)_*.c)))
+
+$$($(1)_objects): $(BUILD)/$(1)/%.o: csrc/%.c $$(HEADERS) Makefile
+	@mkdir -p $$(@D)
+	@$(2) $$(CFLAGS_C) $(3) $$(if $(5),$$(FLAGS_$$(firstword $$(subst _, ,$$(*F))))) -c $$< -o $$@
+
+$(TESTS:%=$(BUILD)/$(1)/%.run): $(BUILD)/$(1)/%.run: tests/c/%.c $$($(1)_objects) $$(TEST_HEADERS)
+	@$(2) $$(TEST_CFLAGS) $(3) $$< $$($(1)_objects) -o $$@ -lm
+
+$(TESTS:%=$(1)-%): $(1)-%: $(BUILD)/$(1)/%.run
+	@echo "$(1): $$*"
+	@$(6) $$< $$(THOROUGH)
+
+.PHONY: $(1) $(TESTS:%=$(1)-%)
+$(1): $(TESTS:%=$(1)-%)
 endef
 
-check-c: $(HEADERS) ## C tests with AddressSanitizer and UndefinedBehaviorSanitizer, and optimised
-ifeq ($(shell uname -m),x86_64)
-	$(call build_and_run,asan,$(CC),-O1 $(SANITIZE),generic avx2 avx512,,$(AVX2),$(AVX512))
-	$(call build_and_run,plain,$(CC),-O3 -Wstack-usage=16384,generic avx2 avx512,,$(AVX2),$(AVX512))
-else
-	$(call build_and_run,asan,$(CC),-O1 $(SANITIZE),generic neon,,,)
-	$(call build_and_run,plain,$(CC),-O3 -Wstack-usage=16384,generic neon,,,)
-endif
+NATIVE := generic $(if $(filter x86_64,$(shell uname -m)),avx2 avx512,neon)
+EMULATED := -O2 -Wno-psabi -DPA_EMULATED
+$(eval $(call flavour,asan,$(CC),-O1 $(SANITIZE),$(NATIVE),native,))
+$(eval $(call flavour,plain,$(CC),-O3 -Wstack-usage=16384,$(NATIVE),native,))
+$(eval $(call flavour,tsan,$(CC),-O2 -fsanitize=thread,$(NATIVE),native,))
+$(eval $(call flavour,vectors,$(CC),$(EMULATED),generic avx2 avx512,,))
+$(eval $(call flavour,simde,$(CC),$(EMULATED) -DPA_SIMDE,generic avx2 avx512,,))
+$(eval $(call flavour,qemu,aarch64-linux-gnu-gcc -static,-O2 -DCHECK_UNDER_QEMU,generic neon,,qemu-aarch64))
 
-check-threads: $(HEADERS) ## C tests with ThreadSanitizer
-	$(call build_and_run,tsan,$(CC),-O2 -fsanitize=thread,generic avx2 avx512,,$(AVX2),$(AVX512))
+check-c: asan plain ## C tests with AddressSanitizer and UndefinedBehaviorSanitizer, and optimised
+
+check-threads: $(THREADED:%=tsan-%) ## C tests with ThreadSanitizer
 
 # Needs libsimde-dev, gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user (Debian's names).
-check-emulated: ## AVX-512 and AVX2 as plain vectors and through SIMDe; NEON under qemu
-	$(call build_and_run,vectors,$(CC),-O2 -Wno-psabi -DPA_EMULATED,generic avx2 avx512,,,)
-	$(call build_and_run,simde,$(CC),-O2 -Wno-psabi -DPA_EMULATED -DPA_SIMDE,generic avx2 avx512,,,)
-	$(call build_and_run,neon,aarch64-linux-gnu-gcc -static,-O2 -DCHECK_UNDER_QEMU,generic neon,qemu-aarch64,,)
+check-emulated: vectors simde qemu ## AVX-512 and AVX2 as plain vectors and through SIMDe; NEON under qemu
 
 check-asm: ## no spills in the micro-kernel's loops: reads the disassembly
 	$(PYTHON) tests/c/check_asm.py --cc $(CC)

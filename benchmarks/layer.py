@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import linear, multihead, norm
-from benchmarks.measuring import say
+from benchmarks.contest import run_parts
 
 PARTS = {multihead.Case: multihead, linear.Case: linear, norm.Case: norm}
 Case = multihead.Case | linear.Case | norm.Case
@@ -23,18 +23,4 @@ def cases(suite: str, quick: bool) -> list[Case]:
 def run(
     cases: list[Case], names: list[str], threads: int, seconds: float, rounds: int
 ) -> list[dict]:
-    rows: list[dict] = []
-    for kind, part in PARTS.items():
-        own = [case for case in cases if isinstance(case, kind)]
-        if own:
-            if rows:
-                say()
-            rows += part.run(own, names, threads, seconds, rounds)
-    slower = [
-        f"  {row['case']}: {row['speedup'][name]:.2f} of {name}"
-        for row in rows
-        for name in names
-        if row["speedup"].get(name, 1) < 1
-    ]
-    say("\n".join(["\nwhere we lose:", *slower] if slower else ["\nno row is lost"]))
-    return rows
+    return run_parts(PARTS, cases, names, threads, seconds, rounds)

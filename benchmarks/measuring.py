@@ -18,7 +18,12 @@ Call = Callable[[], np.ndarray]
 
 REST = 0.02  # seconds before each turn: the threads of the one before spin for a while, then sleep
 TURN = 0.03  # seconds of timed calls per turn, at least one call
-NEEDS = {"onnxruntime": ("onnxruntime", "onnx"), "plain": ()}  # other than the name
+PAST_CACHES = 256 << 20  # bytes: more than processors cache, as a rule
+NEEDS = {  # other than the name
+    "onnxruntime": ("onnxruntime", "onnx"),
+    "folded": ("torch", "onnxruntime", "onnx"),
+    "plain": (),
+}
 
 
 def importable(name: str) -> bool:
@@ -30,14 +35,14 @@ def importable(name: str) -> bool:
     return True
 
 
-def timed(call: Call, calls: int) -> float:
+def timed(call: Callable[[], object], calls: int) -> float:
     start = time.perf_counter()
     for _ in range(calls):
         call()
     return (time.perf_counter() - start) / calls
 
 
-def take_turn(call: Call, calls: int) -> float:
+def take_turn(call: Callable[[], object], calls: int) -> float:
     time.sleep(REST)
     call()
     return timed(call, calls)
@@ -60,13 +65,27 @@ def fma_peak() -> float:
 
 def read_bandwidth() -> float:
     """Bytes/s of reading a buffer larger than the caches, best of five."""
-    data = np.ones(256 << 20, np.uint8)
-    best = 0.0
-    for _ in range(5):
-        start = time.perf_counter()
-        _core.probe_read(data)
-        best = max(best, data.size / (time.perf_counter() - start))
-    return best
+    measure = reading()
+    return max(measure() for _ in range(5))
+
+
+def reading() -> Callable[[], float]:
+    """What measures the bytes/s of reading a buffer larger than the caches."""
+    data = np.ones(PAST_CACHES, np.uint8)
+    return rate(lambda: _core.probe_read(data), data.size)
+
+
+def copying(size: int) -> Callable[[], float]:
+    """What measures the bytes/s, read and written, of a copy with `size` bytes of both."""
+    # Of pages that are there: untouched ones are all the same page of zeros.
+    data, to = np.ones(size // 2, np.uint8), np.ones(size // 2, np.uint8)
+    return rate(lambda: _core.probe_copy(to, data), size)
+
+
+def rate(call: Callable[[], object], size: int) -> Callable[[], float]:
+    """What takes a turn of calls and says how many of `size` bytes a second they do."""
+    repeats = max(1, int(TURN / take_turn(call, 1)))
+    return lambda: size / take_turn(call, repeats)
 
 
 def peak_memory(call: Call) -> int | None:

@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 
 from benchmarks.contest import Result, hold, relative_error, table
-from benchmarks.measuring import TURN, Call, take_turn
-from pyattn import _core, reference
+from benchmarks.measuring import Call, copying
+from pyattn import reference
 from pyattn.layers import layer_norm
 
 TOLERANCE = 1e-5  # relative to the largest value of the reference
@@ -98,19 +98,6 @@ CONTESTANTS: dict[str, Callable[[Inputs, int], list[Call]]] = {
 
 
 # --- Measuring
-
-
-def copying(size: int) -> Callable[[], float]:
-    """What measures the bytes/s, read and written, of a copy with as many of both."""
-    # Of pages that are there: untouched ones are all the same page of zeros.
-    data, to = np.ones(size // 2, np.uint8), np.ones(size // 2, np.uint8)
-
-    def call() -> np.ndarray:
-        _core.probe_copy(to, data)
-        return to
-
-    repeats = max(1, int(TURN / take_turn(call, 1)))
-    return lambda: size / take_turn(call, repeats)
 
 
 def measure(case: Case, names: list[str], threads: int, seconds: float, rounds: int) -> Result:

@@ -11,6 +11,7 @@
  * Phases of a unit (plan.h has the words): pack the queries; per chunk of keys, per block of keys,
  * per panel: one square (square.h); merge the chunks; finish (finish.h).
  */
+#include "decode.h"
 #include "dispatch.h"
 #include "finish.h"
 #include "job.h"
@@ -24,8 +25,9 @@ static void pack_queries(const job *j, const unit *u) {
     const panel *p = &u->panel[i];
     char *rows[PA_MAX_LANES];
     pa_view_rows(j, u, &j->call->query, p, p->width * j->kernels->lanes, rows);
-    j->kernels->pack(p->queries, (const char *const *)rows, j->call->query.col, j->plan.d, p->width,
-                     j->call->scale * log2e);
+    j->kernels->pack[j->call->query_element](p->queries, (const char *const *)rows,
+                                             j->call->query.col, j->plan.d, p->width,
+                                             j->call->scale * log2e);
     pa_terms_rows(j, u, p);
   }
 }
@@ -37,26 +39,33 @@ static void pack_queries(const job *j, const unit *u) {
  * finite is done again, with the same operations in the same order, in which hidden weights do not
  * multiply. Rows that do attend the NaN still become NaN, the others keep their bits. */
 static void attend_chunk(job *j, const unit *u, const desk *s, int64_t chunk, char *states) {
-  const int64_t from = max64(chunk * PA_KEY_CHUNK, u->keys.first / PA_KEY_BLOCK * PA_KEY_BLOCK);
+  const int64_t first = max64(chunk * PA_KEY_CHUNK, u->keys.first / PA_KEY_BLOCK * PA_KEY_BLOCK);
   const int64_t to = min64((chunk + 1) * PA_KEY_CHUNK, u->keys.last);
   int partly[PA_UNIT_PANELS] = {0};
+  if (u->few) {
+    pa_decode_chunk(j, u, s, (pa_span){first, to}, states);
+    return;
+  }
   for (int64_t i = 0; i < u->panels; ++i) {
     pa_state state = pa_state_at(j, states, i);
     j->kernels->reset(&state, j->plan.dv, u->panel[i].width);
   }
-  for (int64_t block = from; block < to; block += PA_KEY_BLOCK) {
+  for (int64_t from = first; from < to; from += PA_KEY_BLOCK) {
     if (pa_team_cancelled(&j->team, s->worker)) return;
+    block b = pa_block_at(j, u, from);
     for (int64_t i = 0; i < u->panels; ++i) {
       pa_state state = pa_state_at(j, states, i);
-      partly[i] |= pa_square_attend(j, u, s, &u->panel[i], block, 0, &state) == PA_PARTLY_SEEN;
+      partly[i] |= pa_square_attend(j, u, s, &u->panel[i], &b, 0, &state) == PA_PARTLY_SEEN;
     }
   }
   for (int64_t i = 0; i < u->panels; ++i) {
     pa_state state = pa_state_at(j, states, i);
     if (!partly[i] || j->kernels->finite(&state, j->plan.dv, u->panel[i].width)) continue;
     j->kernels->reset(&state, j->plan.dv, u->panel[i].width);
-    for (int64_t block = from; block < to; block += PA_KEY_BLOCK)
-      pa_square_attend(j, u, s, &u->panel[i], block, 1, &state);
+    for (int64_t from = first; from < to; from += PA_KEY_BLOCK) {
+      block b = pa_block_at(j, u, from);
+      pa_square_attend(j, u, s, &u->panel[i], &b, 1, &state);
+    }
   }
 }
 

@@ -22,11 +22,12 @@ static void write_weights(job *j, const unit *u, const desk *s, const panel *p,
   pa_state known = {state->top, unused, NULL, NULL};
   pa_view_rows(j, u, view, p, p->count, rows);
   for (int64_t from = 0; from < j->call->keys; from += PA_KEY_BLOCK) {
+    block b = pa_block_at(j, u, from);
     if (pa_team_cancelled(&j->team, s->worker)) return;
     const int64_t to = min64(from + PA_KEY_BLOCK, j->call->keys);
     pa_span keys = {from, from};
     memset(unused, 0, sizeof unused);
-    if (pa_square_scores(j, u, s, p, from, &keys, seen) == PA_NOTHING_SEEN)
+    if (pa_square_scores(j, u, s, p, &b, &keys, seen) == PA_NOTHING_SEEN)
       keys = (pa_span){from, from};
     else
       j->kernels->softmax(s->scores, (int)(keys.last - keys.first), p->width, state->top, &known,
@@ -39,7 +40,8 @@ static void write_weights(job *j, const unit *u, const desk *s, const panel *p,
       char *at[PA_MAX_LANES];
       for (int lane = 0; lane < p->count; ++lane)
         at[lane] = rows[lane] + parts[part].first * view->col;
-      j->kernels->write(at, view->col, s->scores, count, p->width, p->count, factors);
+      j->kernels->write[j->call->query_element](at, view->col, s->scores, count, p->width, p->count,
+                                                factors);
     }
   }
 }
@@ -102,7 +104,8 @@ static void finish_panel(job *j, const unit *u, const desk *s, const panel *p,
   } else {
     char *rows[PA_MAX_LANES];
     pa_view_rows(j, u, &c->out, p, p->count, rows);
-    j->kernels->write(rows, c->out.col, state->out, j->plan.dv, p->width, p->count, factors);
+    j->kernels->write[c->query_element](rows, c->out.col, state->out, j->plan.dv, p->width,
+                                        p->count, factors);
   }
   if (c->lse) write_lse(j, u, p, state, sinks);
 }

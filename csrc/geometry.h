@@ -9,6 +9,14 @@ static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+/* Of one number. */
+static inline int64_t pa_element_bytes(pa_element element) {
+  static const int64_t bytes[] = {
+      [PA_ELEMENT_FLOAT16] = 2, [PA_ELEMENT_BFLOAT16] = 2, [PA_ELEMENT_FLOAT32] = 4,
+      [PA_ELEMENT_FLOAT64] = 8, [PA_ELEMENT_INT8] = 1,     [PA_ELEMENT_BOOL] = 1};
+  return bytes[element];
+}
+
 /* Keys first <= j < last; empty if first >= last. */
 typedef struct pa_span {
   int64_t first, last;

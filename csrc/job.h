@@ -36,8 +36,9 @@ typedef struct unit {
   pa_place place;
   pa_cut cut;
   int64_t first_panel, panels;
-  pa_matrix key, value;
-  pa_span keys; /* no row of the unit may see a key outside */
+  const char *key, *value; /* of its key head, unless they are in pages; value may be NULL */
+  int few;                 /* whether it is worked on row by row: decode.h */
+  pa_span keys;            /* no row of the unit may see a key outside */
   panel panel[PA_UNIT_PANELS];
 } unit;
 
@@ -47,7 +48,9 @@ typedef struct desk {
   pa_ahead *ahead;                       /* what the next unit will want */
   char *queries, *rows, *parts, *totals; /* by panel */
   char *scores, *tiles, *top, *alpha;
-  uint64_t *bits; /* of the tables of bools: [table][lane] */
+  char *keys, *values; /* of a block, widened */
+  char *few;           /* see decode.c */
+  uint64_t *bits;      /* of the tables of bools: [table][lane] */
 } desk;
 
 desk pa_desk_of(const job *j, int worker, pa_ahead *ahead);

@@ -66,6 +66,29 @@ static int panel_width(const pa_attention_call *call, const pa_kernels *kernels)
   return narrow && kernels->max_width > 2 ? 2 : kernels->max_width;
 }
 
+int pa_plan_few(const pa_attention_call *call, int64_t rows) {
+  return rows <= PA_FEW_ROWS && !call->weights.data;
+}
+
+/* How kernels get at the keys and values of a block. */
+static void plan_blocks(const pa_attention_call *call, pa_plan *p) {
+  const int64_t real = call->type == PA_FLOAT32 ? sizeof(float) : sizeof(double);
+  const int64_t bytes = pa_element_bytes(call->key_element);
+  p->whole_d = ceil_div(p->d, p->lanes) * p->lanes;
+  p->whole_dv = ceil_div(p->dv, p->lanes) * p->lanes;
+  p->element = call->type == PA_FLOAT32 ? PA_ELEMENT_FLOAT32 : PA_ELEMENT_FLOAT64;
+  p->keys_fit[0] = p->values_fit[0] = call->key_element == p->element;
+  p->keys_fit[1] = call->key.col == bytes && call->d % p->lanes == 0;
+  p->values_fit[1] = call->value.col == bytes && call->dv % p->lanes == 0;
+  if (!p->keys_fit[0] || !p->keys_fit[1])
+    p->keys_bytes = pa_scratch_round((size_t)(PA_KEY_BLOCK * p->whole_d * real));
+  if (p->dv && (!p->values_fit[0] || !p->values_fit[1]))
+    p->values_bytes = pa_scratch_round((size_t)(PA_KEY_BLOCK * p->whole_dv * real));
+  if (p->dv) /* queries, outputs, three numbers and scores of each row: decode.c */
+    p->few_bytes = pa_scratch_round(
+        (size_t)(PA_FEW_ROWS * (p->whole_d + p->whole_dv + 3 + PA_KEY_BLOCK) * real));
+}
+
 pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kernels) {
   const int64_t batch = pa_batch(call);
   const size_t real = (size_t)kernels->real_bytes;
@@ -87,6 +110,8 @@ pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kerne
     p.wave = min64(p.chunks - p.first_chunk, WAVE_SLOTS / p.units);
   plan_terms(call, &p);
 
+  plan_blocks(call, &p);
+
   const size_t lanes = (size_t)p.panel_lanes;
   p.queries_bytes = pa_scratch_round(lanes * (size_t)p.d * real);
   p.state_bytes = pa_scratch_round(lanes * (((size_t)p.dv + 2) * real + 1));
@@ -96,16 +121,18 @@ pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kerne
   const size_t states = p.wave ? 0 : p.chunks > 1 ? 2 : 1;
   p.worker_bytes =
       (size_t)p.unit_panels * (p.queries_bytes + states * p.state_bytes + p.rows_bytes) +
-      p.bits_bytes + (size_t)(1 + p.tiles) * p.tile_bytes + pa_scratch_round(2 * lanes * real);
+      p.bits_bytes + (size_t)(1 + p.tiles) * p.tile_bytes + pa_scratch_round(2 * lanes * real) +
+      p.keys_bytes + p.values_bytes + p.few_bytes;
   if (call->query_offsets)
     p.order_bytes = pa_scratch_round((size_t)(2 * batch + 1) * sizeof(int64_t));
   const double queries = (double)(call->query_offsets ? 1 : batch) * (double)call->queries;
   p.work = 2.0 * (double)call->heads * queries *
            (double)min64(call->keys, (p.chunks - p.first_chunk) * PA_KEY_CHUNK) *
            (double)(p.d + p.dv + 16);
-  const double rows =
-      queries * (double)call->heads + (double)(batch * call->kv_heads) * (double)call->keys;
-  p.look_ahead = !call->weights.data && rows * (double)(p.d + p.dv) * (double)real > CACHED_BYTES;
+  const double rows = queries * (double)call->heads * (double)real +
+                      (double)(batch * call->kv_heads) * (double)call->keys *
+                          (double)pa_element_bytes(call->key_element);
+  p.look_ahead = !call->weights.data && rows * (double)(p.d + p.dv) > CACHED_BYTES;
   return p;
 }
 

@@ -37,11 +37,6 @@ typedef struct job {
   int stream;                 /* whether the result goes past the caches */
 } job;
 
-static const int64_t element_bytes[] = {[PA_ELEMENT_FLOAT16] = 2,
-                                        [PA_ELEMENT_BFLOAT16] = 2,
-                                        [PA_ELEMENT_FLOAT32] = 4,
-                                        [PA_ELEMENT_FLOAT64] = 8};
-
 static void rope_rows(const pa_positions_call *call, const pa_kernels *kernels,
                       const pa_table_rows *rows) {
   kernels->rotate[call->element](rows, call->pairs, call->interleaved);
@@ -107,10 +102,10 @@ static void task(void *data, int64_t number, int64_t next, int worker) {
 }
 
 static pa_status run(const pa_positions_call *call, row_kernel kernel) {
-  const pa_type computed = element_bytes[call->element] == 2 ? PA_FLOAT32 : PA_FLOAT64;
+  const pa_type computed = pa_element_bytes(call->element) == 2 ? PA_FLOAT32 : PA_FLOAT64;
   job j = {.call = call, .kernels = pa_dispatch(computed), .kernel = kernel};
   const int64_t batch = pa_extents_product(call->batch_axes, call->batch);
-  const int64_t row_bytes = call->cols * element_bytes[call->element];
+  const int64_t row_bytes = call->cols * pa_element_bytes(call->element);
   const double rows = (double)batch * (double)call->heads * (double)call->rows;
   const double bytes = rows * (double)row_bytes;
   j.task_rows = max64(1, RUN_BYTES / row_bytes);

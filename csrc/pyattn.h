@@ -54,6 +54,7 @@ typedef enum pa_element {
   PA_ELEMENT_BFLOAT16,
   PA_ELEMENT_FLOAT32,
   PA_ELEMENT_FLOAT64,
+  PA_ELEMENT_INT8,
   PA_ELEMENT_BOOL, /* any byte but 0 is true */
 } pa_element;
 
@@ -72,6 +73,14 @@ typedef struct pa_term {
 
 enum { PA_MAX_TERMS = 32, PA_MAX_CLAUSES = 16 };
 
+/* Some keys and values of one sequence, in all key heads: (kv_heads, page_rows, d or dv), with the
+ * strides of the call's `key` and `value`. Whole numbers have a factor for every row, contiguous
+ * (kv_heads, page_rows); others have none. */
+typedef struct pa_page {
+  const char *key, *value;
+  const float *key_scale, *value_scale;
+} pa_page;
+
 /* Called now and then, on the calling thread only, during long calls; nonzero asks to stop. */
 typedef int (*pa_poll)(void);
 
@@ -80,12 +89,19 @@ typedef int (*pa_poll)(void);
  * over the keys j < key_lengths[b] with -left <= j - (i + query_start[b]) <= right that all terms
  * allow; cap(s) = softcap * tanh(s / softcap), or s. A row that may see no key is 0.
  *
+ * Halves and whole numbers are computed with as floats.
+ *
+ * Pages: with `pages`, key j of batch element b is row j % page_rows of page pages[b, j /
+ * page_rows] of (batch, page_count), as far as its key length needs them; data and batch strides of
+ * `key` and `value` do not count, and key_lengths is given.
+ *
  * Packed sequences: with offsets, batch element b has the queries query_offsets[b] <= i <
  * query_offsets[b + 1] of `query`, `out` and `lse`, and its keys likewise; batch strides are 0.
  * Positions count from 0 in every sequence; `queries` and `keys` are the sums; terms can only be
  * slopes. */
 typedef struct pa_attention_call {
-  pa_type type;
+  pa_type type;                          /* that is computed in, and of `lse` */
+  pa_element query_element, key_element; /* of query, out and weights; of key and value */
   int batch_axes;
   int64_t batch[PA_MAX_BATCH_AXES]; /* extents of the leading axes */
   int64_t heads, kv_heads, queries, keys, d, dv;
@@ -96,12 +112,15 @@ typedef struct pa_attention_call {
   const int64_t *query_offsets, *key_offsets; /* batch + 1 each, from 0 on; or both NULL */
   const double *sinks; /* per head: a logit that takes weight and adds nothing; or NULL */
   int term_count;
-  pa_term *terms;     /* at most PA_MAX_TERMS */
-  pa_view query, key; /* (..., heads, queries, d), (..., kv_heads, keys, d) */
-  pa_view value, out; /* (..., kv_heads, keys, dv), (..., heads, queries, dv) */
+  pa_term *terms;                /* at most PA_MAX_TERMS */
+  pa_view query, key;            /* (..., heads, queries, d), (..., kv_heads, keys, d) */
+  pa_view value, out;            /* (..., kv_heads, keys, dv), (..., heads, queries, dv) */
+  const pa_page *pages;          /* or NULL */
+  int64_t page_rows, page_count; /* page_rows: a multiple of 64 */
   pa_view weights;   /* (..., heads, queries, keys): if data is set, p goes here instead, and value,
                         out, dv are not looked at */
-  int64_t strongest; /* 0, or k: weights is (..., heads, queries, k), the largest p of each row */
+  int64_t strongest; /* 0, or k: weights is (..., heads, queries, k) of `type`, the largest p of
+                        each row */
   pa_view indices;   /* int64, like `weights`: their keys; -1 where there are fewer than k */
   void *lse;         /* C-contiguous (..., heads, queries) of `type`, or NULL */
   pa_poll poll;      /* or NULL */
@@ -109,6 +128,22 @@ typedef struct pa_attention_call {
 } pa_attention_call;
 
 pa_status pa_attention(pa_attention_call *call);
+
+/* Rows of keys or values (heads, rows, cols), of floats or halves, into a page, whose rows are
+ * contiguous: rounded to its type. Whole numbers: symmetric, with a factor for every row, max |x| /
+ * 127, or NaN if the row has a number that is not finite. */
+typedef struct pa_store_call {
+  pa_element from_element, to_element;
+  int64_t heads, rows, cols;
+  const char *data;
+  int64_t head, row, col; /* strides in bytes */
+  char *to;               /* its first row, of the first head */
+  int64_t to_head;        /* stride in bytes */
+  float *scale;           /* of its first row; whole numbers only */
+  int64_t scale_head;     /* stride in numbers */
+} pa_store_call;
+
+void pa_store(const pa_store_call *call);
 
 /* Positions, applied to rows x (..., heads, rows, cols). Row l of batch element b goes with row
  * index[b, l] of a table, in all heads. `out` is x itself (same data and strides) or apart from it.

@@ -1,5 +1,6 @@
 /* Finding things: of a worker its scratch, of a unit its panels and where its arrays lie. */
-#include "job.h"
+#include "block.h"
+#include "scratch.h"
 
 desk pa_desk_of(const job *j, int worker, pa_ahead *ahead) {
   const pa_plan *p = &j->plan;
@@ -14,6 +15,9 @@ desk pa_desk_of(const job *j, int worker, pa_ahead *ahead) {
   s.tiles = s.scores + p->tile_bytes;
   s.top = s.tiles + (size_t)p->tiles * p->tile_bytes;
   s.alpha = s.top + (size_t)p->panel_lanes * (size_t)j->kernels->real_bytes;
+  s.keys = s.top + pa_scratch_round(2 * (size_t)p->panel_lanes * (size_t)j->kernels->real_bytes);
+  s.values = s.keys + p->keys_bytes;
+  s.few = s.values + p->values_bytes;
   s.bits = (uint64_t *)(s.rows + panels * p->rows_bytes);
   return s;
 }
@@ -81,11 +85,11 @@ static void unit_place(const job *j, int64_t index, unit *u) {
   u->kv_head = index / u->cut.blocks;
   u->first_panel = (u->cut.blocks - 1 - index % u->cut.blocks) * j->plan.unit_panels;
   u->panels = min64(j->plan.unit_panels, u->cut.panels - u->first_panel);
-  const int64_t key = u->sequence.first_key;
-  u->key = (pa_matrix){view_head(j, u, &c->key, u->kv_head, key), c->key.row, c->key.col};
-  u->value = (pa_matrix){NULL, 0, 0};
-  if (c->weights.data) return;
-  u->value = (pa_matrix){view_head(j, u, &c->value, u->kv_head, key), c->value.row, c->value.col};
+  u->few = pa_plan_few(c, u->cut.rows);
+  u->key = u->value = NULL;
+  if (c->pages) return;
+  u->key = view_head(j, u, &c->key, u->kv_head, u->sequence.first_key);
+  if (!c->weights.data) u->value = view_head(j, u, &c->value, u->kv_head, u->sequence.first_key);
 }
 
 void pa_unit_of(const job *j, const desk *s, int64_t index, unit *u) {
@@ -129,17 +133,18 @@ void pa_look_ahead(const job *j, int64_t index, pa_ahead *ahead) {
   const pa_rows ends = {2, {head, head}, {query, query + queries - 1}};
   pa_visible_range(c, u.batch, &u.place, &ends, &any, &all);
   if (any.first >= any.last) return;
-  const int64_t keys = min64(any.last - any.first, ahead_keys);
-  const int64_t real = j->kernels->real_bytes;
+  int64_t keys = min64(any.last - any.first, ahead_keys);
+  if (c->pages) keys = min64(keys, c->page_rows - any.first % c->page_rows);
+  const int64_t of_query = pa_element_bytes(c->query_element);
+  const int64_t of_key = pa_element_bytes(c->key_element);
   ahead->byte = ahead->piece = ahead->inner = 0;
-  const char *key = u.key.data + any.first * u.key.row;
-  const char *value = u.value.data + any.first * u.value.row;
-  ahead->regions[3] = (pa_region){key, u.key.row, 0, p->d * real, keys, 1};
-  ahead->regions[2] = (pa_region){value, u.value.row, 0, p->dv * real, keys, 1};
-  ahead->regions[1] = rows_region(j, &u, &c->query, query, queries, p->d * real);
-  ahead->regions[0] = rows_region(j, &u, &c->out, query, queries, p->dv * real);
+  const block b = pa_block_at(j, &u, any.first);
+  ahead->regions[3] = (pa_region){b.key.data, b.key.row, 0, p->d * of_key, keys, 1};
+  ahead->regions[2] = (pa_region){b.value.data, b.value.row, 0, p->dv * of_key, keys, 1};
+  ahead->regions[1] = rows_region(j, &u, &c->query, query, queries, p->d * of_query);
+  ahead->regions[0] = rows_region(j, &u, &c->out, query, queries, p->dv * of_query);
   ahead->region = 3;
-  const int64_t lines = (queries * p->group + keys) * (p->d + p->dv) * real / 64;
+  const int64_t lines = (queries * p->group * of_query + keys * of_key) * (p->d + p->dv) / 64;
   const int64_t tiles = u.panels * min64(c->keys, PA_KEY_CHUNK) / PA_KEY_BLOCK * 16;
   ahead->lines = (int)(1 + min64(lines / max64(tiles, 1), 8));
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "dispatch.h"
+#include "geometry.h"
 #include "parallel.h"
 #include "scratch.h"
 
@@ -18,11 +19,6 @@ typedef struct header {
   int64_t inputs, outputs, bytes;
 } header;
 
-static const size_t element_bytes[] = {[PA_ELEMENT_FLOAT16] = 2,
-                                       [PA_ELEMENT_BFLOAT16] = 2,
-                                       [PA_ELEMENT_FLOAT32] = 4,
-                                       [PA_ELEMENT_FLOAT64] = 8};
-
 pa_weights pa_weights_of(const void *packed) {
   const header *h = packed;
   pa_weights w = {.type = (pa_type)h->type,
@@ -32,7 +28,7 @@ pa_weights pa_weights_of(const void *packed) {
                   .inputs = h->inputs,
                   .outputs = h->outputs};
   w.real_bytes = w.type == PA_FLOAT32 ? sizeof(float) : sizeof(double);
-  w.stored_bytes = element_bytes[w.stored];
+  w.stored_bytes = (size_t)pa_element_bytes(w.stored);
   /* As numbers that cannot overflow: far above any memory, far below what size_t holds. */
   const double numbers = ((double)w.outputs + w.lanes) * ((double)w.inputs + 1);
   if (numbers * sizeof(double) > 0x1p61) return w;

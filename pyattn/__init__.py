@@ -14,12 +14,14 @@ from pyattn.attention import (
     attention_weights,
     merge_attention,
 )
+from pyattn.cache import KVCache
 from pyattn.multihead import MultiHeadAttention
 from pyattn.runtime import get_isa, get_num_threads, set_isa, set_num_threads, show_config
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "KVCache",
     "MultiHeadAttention",
     "attention",
     "attention_topk",

@@ -15,7 +15,7 @@ import numpy as np
 
 from pyattn._check_numbers import entry
 
-FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+FLOAT16, FLOAT32, FLOAT64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
 LAYOUTS = ("bhld", "blhd")
 MOST_TERMS = 32  # PA_MAX_TERMS
 
@@ -36,21 +36,66 @@ def float_arrays(function: str, names: Sequence[str], given: Sequence[Any]) -> l
     return arrays
 
 
-def _float_array(function: str, name: str, x: Any) -> np.ndarray:
+def attention_arrays(function: str, names: Sequence[str], given: Sequence[Any]) -> list[np.ndarray]:
+    """`given`, the query first, as arrays in native byte order: of one floating type, or float32
+    queries over halves."""
+    arrays = [
+        x
+        if type(x) is np.ndarray and (x.dtype is FLOAT32 or x.dtype is FLOAT64)
+        else _any_float_array(function, name, x)
+        for name, x in zip(names, given)  # noqa: B905 (equally long, and this is a hot path)
+    ]
+    query, *others = [a.dtype for a in arrays]
+    for dtype in others:
+        if dtype is query:
+            continue
+        if dtype != others[0] or (dtype != query and (query != FLOAT32 or not is_half(dtype))):
+            met = ", ".join(f"{name} {a.dtype}" for name, a in zip(names, arrays, strict=True))
+            raise TypeError(
+                f"{function}: {_and(names)} must have the same dtype, or query float32 and the "
+                f"others one of float16 and bfloat16: {met}"
+            )
+    return arrays
+
+
+def is_half(dtype: np.dtype) -> bool:
+    return dtype == FLOAT16 or dtype.name == "bfloat16"
+
+
+def computed(dtype: np.dtype) -> np.dtype:
+    """The type in which numbers of a type are computed with."""
+    return FLOAT64 if dtype == FLOAT64 else FLOAT32
+
+
+def _any_float_array(function: str, name: str, x: Any) -> np.ndarray:
     """A copy only if the byte order was foreign."""
+    a = _native_array(function, name, x)
+    if a.dtype == FLOAT32 or a.dtype == FLOAT64 or is_half(a.dtype):
+        return a
+    raise TypeError(
+        f"{function}: {name} must be float16, bfloat16, float32 or float64, got {a.dtype}: "
+        f"use {name}.astype(numpy.float32)"
+    )
+
+
+def _native_array(function: str, name: str, x: Any) -> np.ndarray:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(
             f"{function}: {name} is a masked array; its mask would be ignored. "
             "Fill it (x.filled(0)) and hide keys with key_lengths"
         )
     a = np.asarray(x)
-    if not a.dtype.isnative:
-        a = a.astype(a.dtype.newbyteorder("="))
+    return a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("="))
+
+
+def _float_array(function: str, name: str, x: Any) -> np.ndarray:
+    """A copy only if the byte order was foreign."""
+    a = _native_array(function, name, x)
     if a.dtype == FLOAT32 or a.dtype == FLOAT64:
         return a
-    if a.dtype == np.float16 or a.dtype.name == "bfloat16":
+    if is_half(a.dtype):
         raise NotImplementedError(
-            f"{function}: {name} is {a.dtype}; half precision is not supported yet: "
+            f"{function}: {name} is {a.dtype}; half precision is not supported here: "
             f"use {name}.astype(numpy.float32)"
         )
     raise TypeError(
@@ -336,6 +381,24 @@ def parts(function: str, outs: Sequence[Any], lses: Sequence[Any]) -> None:
         raise ValueError(f"{function}: {len(outs)} outs but {len(lses)} lses")
     if not outs:
         raise ValueError(f"{function}: at least one part is needed")
+
+
+def merge_arrays(
+    function: str, outs: Sequence[Any], lses: Sequence[Any]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Both as arrays: `outs` of one floating type, `lses` of the type that it is computed in."""
+    names = [f"outs[{i}]" for i in range(len(outs))], [f"lses[{i}]" for i in range(len(lses))]
+    outs = [_any_float_array(function, n, x) for n, x in zip(names[0], outs, strict=True)]
+    lses = [_float_array(function, n, x) for n, x in zip(names[1], lses, strict=True)]
+    dtype = outs[0].dtype
+    for wanted, some in ((dtype, zip(names[0], outs)), (computed(dtype), zip(names[1], lses))):  # noqa: B905
+        for name, a in some:
+            if a.dtype != wanted:
+                raise TypeError(
+                    f"{function}: all outs must have the same dtype, and lses theirs, or float32 "
+                    f"for halves: outs[0] {dtype}, {name} {a.dtype}"
+                )
+    return outs, lses
 
 
 def merge_shapes(function: str, outs: Sequence[np.ndarray], lses: Sequence[np.ndarray]) -> None:

@@ -37,7 +37,7 @@ cdef extern from "pyattn.h" nogil:
         PA_SPAN, PA_MATCH, PA_TABLE, PA_SLOPES
     ctypedef enum pa_element:
         PA_ELEMENT_BOOL, PA_ELEMENT_FLOAT16, PA_ELEMENT_BFLOAT16, PA_ELEMENT_FLOAT32,
-        PA_ELEMENT_FLOAT64
+        PA_ELEMENT_FLOAT64, PA_ELEMENT_INT8
     ctypedef struct pa_term:
         pa_term_kind kind
         pa_element element
@@ -51,8 +51,14 @@ cdef extern from "pyattn.h" nogil:
         int64_t *batch
         int64_t head, row, col
     ctypedef int (*pa_poll)() noexcept
+    ctypedef struct pa_page:
+        const char *key
+        const char *value
+        const float *key_scale
+        const float *value_scale
     ctypedef struct pa_attention_call:
         pa_type type
+        pa_element query_element, key_element
         int batch_axes
         int64_t *batch
         int64_t heads, kv_heads, queries, keys, d, dv
@@ -66,11 +72,23 @@ cdef extern from "pyattn.h" nogil:
         int term_count
         pa_term *terms
         pa_view query, key, value, out, weights, indices
+        const pa_page *pages
+        int64_t page_rows, page_count
         int64_t strongest
         void *lse
         pa_poll poll
         size_t scratch_bytes
     pa_status pa_attention(pa_attention_call *call)
+    ctypedef struct pa_store_call:
+        pa_element from_element, to_element
+        int64_t heads, rows, cols
+        const char *data
+        int64_t head, row, col
+        char *to
+        int64_t to_head
+        float *scale
+        int64_t scale_head
+    void pa_store(const pa_store_call *call)
     ctypedef struct pa_positions_call:
         pa_element element
         int batch_axes
@@ -226,6 +244,8 @@ cdef int fill_element(pa_element *element, int type_num) except -1:
         element[0] = PA_ELEMENT_BFLOAT16
     elif type_num == cnp.NPY_FLOAT32:
         element[0] = PA_ELEMENT_FLOAT32
+    elif type_num == cnp.NPY_INT8:
+        element[0] = PA_ELEMENT_INT8
     else:
         expect(type_num == cnp.NPY_FLOAT64, "wrong dtype of elements")
         element[0] = PA_ELEMENT_FLOAT64
@@ -272,6 +292,122 @@ cdef int fill_term(pa_term *term, str kind, int clause, cnp.ndarray a,
     return 0
 
 
+cdef class Page:
+    """Some keys and values of one sequence, in all key heads, and where they lie.
+
+    `keys` and `values` are (heads, rows, size), contiguous, of one type: float32, float16, the bits
+    of bfloat16 as uint16, or int8 with scales, (heads, rows) of float32. See ``pa_page``.
+    """
+    cdef readonly cnp.ndarray keys, values, key_scales, value_scales
+    cdef pa_page place
+
+    # Not __init__, which a subclass may leave out, and anybody may call again.
+    def __cinit__(self, cnp.ndarray keys not None, cnp.ndarray values not None,
+                  cnp.ndarray key_scales=None, cnp.ndarray value_scales=None):
+        cdef int type_num = cnp.PyArray_TYPE(keys)
+        expect(cnp.PyArray_NDIM(keys) == 3 and cnp.PyArray_NDIM(values) == 3
+               and cnp.PyArray_DIM(keys, 0) == cnp.PyArray_DIM(values, 0)
+               and cnp.PyArray_DIM(keys, 1) == cnp.PyArray_DIM(values, 1)
+               and cnp.PyArray_SIZE(keys) > 0 and cnp.PyArray_SIZE(values) > 0
+               and cnp.PyArray_DIM(keys, 1) % 64 == 0, "wrong shape of a page")
+        expect(cnp.PyArray_TYPE(values) == type_num
+               and cnp.PyArray_ISCARRAY(keys) and cnp.PyArray_ISCARRAY(values)
+               and type_num in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT16, cnp.NPY_UINT16, cnp.NPY_INT8),
+               "wrong arrays of a page")
+        expect((type_num == cnp.NPY_INT8) == (key_scales is not None)
+               and (key_scales is None) == (value_scales is None), "wrong scales of a page")
+        self.keys, self.values = keys, values
+        self.key_scales, self.value_scales = key_scales, value_scales
+        self.place.key = cnp.PyArray_BYTES(keys)
+        self.place.value = cnp.PyArray_BYTES(values)
+        self.place.key_scale = self.place.value_scale = NULL
+        cdef int64_t rows = cnp.PyArray_DIM(keys, 0) * cnp.PyArray_DIM(keys, 1)
+        if key_scales is not None:
+            expect(cnp.PyArray_ISWRITEABLE(key_scales) and cnp.PyArray_ISWRITEABLE(value_scales),
+                   "scales are read-only")
+            self.place.key_scale = <float *> numbers(key_scales, cnp.NPY_FLOAT32, rows)
+            self.place.value_scale = <float *> numbers(value_scales, cnp.NPY_FLOAT32, rows)
+
+    cdef bint like(self, Page other):
+        return (cnp.PyArray_TYPE(self.keys) == cnp.PyArray_TYPE(other.keys)
+                and cnp.PyArray_DIM(self.keys, 0) == cnp.PyArray_DIM(other.keys, 0)
+                and cnp.PyArray_DIM(self.keys, 1) == cnp.PyArray_DIM(other.keys, 1)
+                and cnp.PyArray_DIM(self.keys, 2) == cnp.PyArray_DIM(other.keys, 2)
+                and cnp.PyArray_DIM(self.values, 2) == cnp.PyArray_DIM(other.values, 2))
+
+
+cdef int store_rows(cnp.ndarray rows, cnp.ndarray to, cnp.ndarray scales,
+                    int64_t first) except -1:
+    cdef pa_store_call call
+    cdef int64_t page_rows = cnp.PyArray_DIM(to, 1)
+    expect(cnp.PyArray_NDIM(rows) == 3 and cnp.PyArray_ISNOTSWAPPED(rows), "wrong rows")
+    call.heads, call.rows, call.cols = (cnp.PyArray_DIM(rows, 0), cnp.PyArray_DIM(rows, 1),
+                                        cnp.PyArray_DIM(rows, 2))
+    expect(call.heads == cnp.PyArray_DIM(to, 0) and call.cols == cnp.PyArray_DIM(to, 2)
+           and first >= 0 and first + call.rows <= page_rows, "rows do not fit into the page")
+    fill_element(&call.from_element, cnp.PyArray_TYPE(rows))
+    fill_element(&call.to_element, cnp.PyArray_TYPE(to))
+    expect(call.from_element == PA_ELEMENT_FLOAT32 or cnp.PyArray_ITEMSIZE(rows) == 2,
+           "wrong dtype of rows")
+    call.data = cnp.PyArray_BYTES(rows)
+    call.head, call.row, call.col = (cnp.PyArray_STRIDE(rows, 0), cnp.PyArray_STRIDE(rows, 1),
+                                     cnp.PyArray_STRIDE(rows, 2))
+    call.to_head = cnp.PyArray_STRIDE(to, 0)
+    call.to = cnp.PyArray_BYTES(to) + first * cnp.PyArray_STRIDE(to, 1)
+    call.scale_head = page_rows
+    call.scale = NULL
+    if scales is not None:
+        call.scale = <float *> cnp.PyArray_DATA(scales) + first
+    with nogil:
+        pa_store(&call)
+    return 0
+
+
+def store(Page page not None, int64_t first, cnp.ndarray keys not None,
+          cnp.ndarray values not None):
+    """Write `keys`, (heads, n, size), and `values` to rows first, first + 1, ... of a page.
+
+    float32, float16 or the bits of bfloat16, any strides; rounded to the type of the page.
+    """
+    expect(cnp.PyArray_NDIM(values) == 3
+           and cnp.PyArray_DIM(keys, 1) == cnp.PyArray_DIM(values, 1), "keys without values")
+    store_rows(keys, page.keys, page.key_scales, first)
+    store_rows(values, page.values, page.value_scales, first)
+
+
+cdef int fill_pages(pa_attention_call *call, list sequences, pa_page *pages,
+                    int64_t page_count) except -1:
+    """Describe the pages of each sequence, at least one in all; `pages` has room for `page_count`
+    of each."""
+    cdef Page page, first = None
+    cdef list held
+    cdef int64_t at = 0, n
+    for held in sequences:
+        expect(held is not None, "no list of pages")
+        n = at
+        for page in held:
+            expect(page is not None, "no page")
+            if first is None:
+                first = page
+            expect(first.like(page), "pages differ")
+            pages[n] = page.place
+            n += 1
+        at += page_count
+    expect(first is not None, "no page at all")
+    call.kv_heads, call.page_rows = cnp.PyArray_DIM(first.keys, 0), cnp.PyArray_DIM(first.keys, 1)
+    call.dv = cnp.PyArray_DIM(first.values, 2)
+    expect(cnp.PyArray_DIM(first.keys, 2) == call.d, "wrong head size of the pages")
+    fill_element(&call.key_element, cnp.PyArray_TYPE(first.keys))
+    call.pages, call.page_count = pages, page_count
+    call.keys = page_count * call.page_rows
+    call.key.head, call.value.head = (cnp.PyArray_STRIDE(first.keys, 0),
+                                      cnp.PyArray_STRIDE(first.values, 0))
+    call.key.row, call.value.row = (cnp.PyArray_STRIDE(first.keys, 1),
+                                    cnp.PyArray_STRIDE(first.values, 1))
+    call.key.col = call.value.col = cnp.PyArray_ITEMSIZE(first.keys)
+    return 0
+
+
 def attention(cnp.ndarray query not None, cnp.ndarray key not None, cnp.ndarray value,
               cnp.ndarray out, cnp.ndarray weights, cnp.ndarray indices, cnp.ndarray lse,
               cnp.ndarray query_start, cnp.ndarray key_lengths,
@@ -280,56 +416,106 @@ def attention(cnp.ndarray query not None, cnp.ndarray key not None, cnp.ndarray 
     """Run one call. Arrays are (*batch, heads, rows, cols), every extent at least 1.
 
     Either `value` and `out`, or `weights`, is given; with `indices`, `weights` are the strongest
-    only. With offsets the arrays have no batch axes. Terms are (kind, clause, array), see
-    ``pa_term``; a `left` or `right` below 0 is no limit. All of it: ``pa_attention_call`` in
-    csrc/pyattn.h.
+    only, of the type that is computed in. With offsets the arrays have no batch axes. Terms are
+    (kind, clause, array), see ``pa_term``; a `left` or `right` below 0 is no limit. Halves are
+    float16 or the bits of bfloat16 as uint16. All of it: ``pa_attention_call`` in csrc/pyattn.h.
     """
     cdef pa_attention_call call
-    call.terms = NULL
-    expect(len(terms) <= PA_MAX_TERMS, "too many terms")
-    if terms:
-        call.terms = <pa_term *> malloc(len(terms) * sizeof(pa_term))
-        if call.terms == NULL:
-            raise MemoryError(f"attention: no memory for {len(terms)} terms")
+    call.terms = terms_room(terms)
     try:
-        run(&call, query, key, value, out, weights, indices, lse, query_start, key_lengths,
-            query_offsets, key_offsets, sinks, terms, left, right, scale, softcap)
+        run(&call, query, key, value, None, NULL, 0, out, weights, indices, lse, query_start,
+            key_lengths, query_offsets, key_offsets, sinks, terms, left, right, scale, softcap)
     finally:
         free(call.terms)
 
 
+def attention_pages(cnp.ndarray query not None, list sequences not None, cnp.ndarray out not None,
+                    cnp.ndarray lse, cnp.ndarray query_start, cnp.ndarray key_lengths not None,
+                    cnp.ndarray sinks, list terms not None, int64_t left, int64_t right,
+                    double scale, double softcap):
+    """Run one call over keys and values in pages: of each batch element, the only leading axis, a
+    list of `Page`. Terms are those of as many keys as the longest of `key_lengths`."""
+    cdef pa_attention_call call
+    cdef int64_t page_count = max([len(held) for held in sequences])
+    cdef pa_page *pages
+    call.terms = NULL
+    pages = <pa_page *> malloc(len(sequences) * page_count * sizeof(pa_page))
+    try:
+        if pages == NULL:
+            raise MemoryError(f"attention: no memory for a table of {page_count} pages")
+        call.terms = terms_room(terms)
+        run(&call, query, None, None, sequences, pages, page_count, out, None, None, lse,
+            query_start, key_lengths, None, None, sinks, terms, left, right, scale, softcap)
+    finally:
+        free(call.terms)
+        free(pages)
+
+
+cdef pa_term *terms_room(list terms) except? NULL:
+    cdef pa_term *room
+    expect(len(terms) <= PA_MAX_TERMS, "too many terms")
+    if not terms:
+        return NULL
+    room = <pa_term *> malloc(len(terms) * sizeof(pa_term))
+    if room == NULL:
+        raise MemoryError(f"attention: no memory for {len(terms)} terms")
+    return room
+
+
 cdef int run(pa_attention_call *call, cnp.ndarray query, cnp.ndarray key, cnp.ndarray value,
+             list sequences, pa_page *pages, int64_t page_count,
              cnp.ndarray out, cnp.ndarray weights, cnp.ndarray indices, cnp.ndarray lse,
              cnp.ndarray query_start, cnp.ndarray key_lengths, cnp.ndarray query_offsets,
              cnp.ndarray key_offsets, cnp.ndarray sinks, list terms, int64_t left, int64_t right,
              double scale, double softcap) except -1:
     """Fill `call`, whose `terms` has room for all of them, and do it."""
     cdef int axes = cnp.PyArray_NDIM(query) - 3
-    cdef int axis, type_num = cnp.PyArray_TYPE(query)
+    cdef int axis, type_num = cnp.PyArray_TYPE(query), key_type, real_type
     cdef const cnp.npy_intp *shape = cnp.PyArray_DIMS(query)
     cdef int64_t batch = 1, b, columns
     cdef pa_status status
 
-    expect(0 <= axes <= PA_MAX_BATCH_AXES and cnp.PyArray_NDIM(key) == axes + 3, "wrong rank")
-    expect(type_num == cnp.NPY_FLOAT32 or type_num == cnp.NPY_FLOAT64, "wrong dtype")
-    call.type = PA_FLOAT32 if type_num == cnp.NPY_FLOAT32 else PA_FLOAT64
+    expect(0 <= axes <= PA_MAX_BATCH_AXES, "wrong rank")
+    fill_element(&call.query_element, type_num)
+    call.type = PA_FLOAT64 if type_num == cnp.NPY_FLOAT64 else PA_FLOAT32
+    real_type = cnp.NPY_FLOAT64 if type_num == cnp.NPY_FLOAT64 else cnp.NPY_FLOAT32
+    expect(type_num == real_type or cnp.PyArray_ITEMSIZE(query) == 2, "wrong dtype")
     for axis in range(axes):
         call.batch[axis] = shape[axis]
         batch *= shape[axis]
     call.heads = shape[axes]
     call.queries = shape[axes + 1]
     call.d = shape[axes + 2]
-    call.kv_heads = cnp.PyArray_DIM(key, axes)
-    call.keys = cnp.PyArray_DIM(key, axes + 1)
     call.dv = 0
-    expect(cnp.PyArray_SIZE(query) > 0 and cnp.PyArray_SIZE(key) > 0, "empty extent")
-    expect(call.heads % call.kv_heads == 0, "heads cannot be grouped")
-    fill_view(&call.query, query, type_num, shape, axes, call.heads, call.queries, call.d, False)
-    fill_view(&call.key, key, type_num, shape, axes, call.kv_heads, call.keys, call.d, False)
     call.weights.data = NULL
+    call.key.data = NULL
     call.value.data = NULL
     call.out.data = NULL
+    call.pages = NULL
     call.strongest = 0
+    expect(cnp.PyArray_SIZE(query) > 0, "empty extent")
+    fill_view(&call.query, query, type_num, shape, axes, call.heads, call.queries, call.d, False)
+    if key is None:
+        expect(axes == 1 and len(sequences) == batch and key_lengths is not None, "no keys")
+        fill_pages(call, sequences, pages, page_count)
+    else:
+        expect(cnp.PyArray_NDIM(key) == axes + 3 and cnp.PyArray_SIZE(key) > 0, "empty extent")
+        key_type = cnp.PyArray_TYPE(key)
+        fill_element(&call.key_element, key_type)
+        call.kv_heads = cnp.PyArray_DIM(key, axes)
+        call.keys = cnp.PyArray_DIM(key, axes + 1)
+        fill_view(&call.key, key, key_type, shape, axes, call.kv_heads, call.keys, call.d, False)
+        if weights is None:
+            expect(value is not None and out is not None, "no output")
+            expect(cnp.PyArray_NDIM(value) == axes + 3 and cnp.PyArray_SIZE(value) > 0,
+                   "empty value")
+            call.dv = cnp.PyArray_DIM(value, axes + 2)
+            fill_view(&call.value, value, key_type, shape, axes, call.kv_heads, call.keys, call.dv,
+                      False)
+    expect(call.key_element == call.query_element
+           or (call.type == PA_FLOAT32 and call.key_element != PA_ELEMENT_FLOAT64
+               and call.key_element != PA_ELEMENT_BOOL), "wrong dtypes together")
+    expect(call.heads % call.kv_heads == 0, "heads cannot be grouped")
     if weights is not None:
         columns = call.keys
         if indices is not None:
@@ -338,19 +524,14 @@ cdef int run(pa_attention_call *call, cnp.ndarray query, cnp.ndarray key, cnp.nd
                       call.queries, columns, True)
             expect(columns > 0 and cnp.PyArray_ISCARRAY(indices)
                    and cnp.PyArray_ISCARRAY(weights), "wrong place for the strongest")
-        fill_view(&call.weights, weights, type_num, shape, axes, call.heads, call.queries,
-                  columns, True)
+        fill_view(&call.weights, weights, type_num if indices is None else real_type, shape, axes,
+                  call.heads, call.queries, columns, True)
     else:
-        expect(value is not None and out is not None, "no output")
-        expect(cnp.PyArray_NDIM(value) == axes + 3 and cnp.PyArray_SIZE(value) > 0, "empty value")
-        call.dv = cnp.PyArray_DIM(value, axes + 2)
-        fill_view(&call.value, value, type_num, shape, axes, call.kv_heads, call.keys, call.dv,
-                  False)
         fill_view(&call.out, out, type_num, shape, axes, call.heads, call.queries, call.dv, True)
     call.lse = NULL
     if lse is not None:
         expect(cnp.PyArray_ISWRITEABLE(lse), "lse is read-only")
-        call.lse = numbers(lse, type_num, batch * call.heads * call.queries)
+        call.lse = numbers(lse, real_type, batch * call.heads * call.queries)
     call.batch_axes = axes
     call.query_offsets = call.key_offsets = NULL
     if query_offsets is not None:
@@ -367,12 +548,19 @@ cdef int run(pa_attention_call *call, cnp.ndarray query, cnp.ndarray key, cnp.nd
         call.batch[0] = batch
         call.query.batch[0] = call.key.batch[0] = call.value.batch[0] = call.out.batch[0] = 0
     call.query_start = call.key_lengths = NULL
+    columns = 1
     if query_start is not None:
         call.query_start = <int64_t *> numbers(query_start, cnp.NPY_INT64, batch)
     if key_lengths is not None:
         call.key_lengths = <int64_t *> numbers(key_lengths, cnp.NPY_INT64, batch)
         for b in range(batch):
             expect(0 <= call.key_lengths[b] <= call.keys, "key length out of range")
+            if key is None:
+                expect(call.key_lengths[b] <= len(sequences[b]) * call.page_rows,
+                       "key length past the pages")
+                columns = max(columns, call.key_lengths[b])
+        if key is None:  # the longest sequence is how long they all are for terms
+            call.keys = columns
     call.sinks = NULL
     if sinks is not None:
         call.sinks = <double *> numbers(sinks, cnp.NPY_FLOAT64, call.heads)

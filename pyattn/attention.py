@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pyattn import _check, _core
+from pyattn._pieces import as_plain
 from pyattn.biases import as_bias, bias_terms
 from pyattn.masks import as_mask, mask_terms
 
@@ -52,12 +53,12 @@ def attention(
     Parameters
     ----------
     query : array_like, (..., H, L, D)
-        float32 or float64, any strides. Also (L, D) and (H, L, D). With ``layout="blhd"``
+        float16, bfloat16 (any dtype of that name), float32 or float64, any strides. Also (L, D) and (H, L, D). With ``layout="blhd"``
         (..., L, H, D).
     key : array_like, (..., Hkv, S, D)
         ``H % Hkv == 0``; query head ``h`` reads key head ``h // (H // Hkv)``. With 6 query heads
         and 2 key heads, heads 0, 1, 2 of `query` attend to head 0 of `key`, and 3, 4, 5 to head 1.
-        Leading axes broadcast.
+        Leading axes broadcast. In query's dtype, or halves under float32 queries.
     value : array_like, (..., Hkv, S, Dv)
         `Dv` need not be `D`.
     mask : bool array_like or structured mask, optional
@@ -105,17 +106,16 @@ def attention(
     out : ndarray, (..., H, L, Dv)
         In query's dtype; (..., L, H, Dv) with ``layout="blhd"``; (L, Dv) if all inputs have 2 axes.
     lse : ndarray, (..., H, L)
-        Only with ``return_lse=True``, in both layouts; (L,) if all inputs have 2 axes.
+        Only with ``return_lse=True``, in both layouts; (L,) if all inputs have 2 axes. float64 for
+        float64, else float32.
 
     Raises
     ------
     TypeError
-        Not floating point, different dtypes, a masked array.
+        Not floating point, dtypes that do not go together, a masked array.
     ValueError
         Shapes that do not fit together, numbers out of range, an `out` that cannot be written.
         Nothing has been written then.
-    NotImplementedError
-        float16 and bfloat16.
     MemoryError
         No scratch memory; `out` is untouched.
     KeyboardInterrupt
@@ -124,7 +124,8 @@ def attention(
     Notes
     -----
     Vaswani et al. 2017, "Attention Is All You Need", section 3.2.1. Softcap: Gemma 2 (2024),
-    section 2. Sinks: Xiao et al. 2023, arXiv 2309.17453. float64 is computed in float64. An array
+    section 2. Sinks: Xiao et al. 2023, arXiv 2309.17453. float64 is computed in float64, all else
+    in float32; halves are widened where they are used and the result is rounded once. An array
     in foreign byte order is converted first, which is a copy.
 
     Examples
@@ -148,7 +149,7 @@ def attention(
     shape = (*leading, *q.shape[-3:-1], v.shape[-1])
     given_shape = _given_order(shape, layout, two_axes)
     result = _result("attention", out, given_shape, q.dtype, (q, k, v), options.terms)
-    lse = np.empty(shape[:-1], q.dtype) if want_lse else None
+    lse = np.empty(shape[:-1], _check.computed(q.dtype)) if want_lse else None
     _attend(q, k, v, _heads_first(result, layout), lse, options)
     if out is not None and result is not out:
         out[...] = result
@@ -181,8 +182,8 @@ def attention_varlen(
     Parameters
     ----------
     query : array_like, (T, H, D)
-        float32 or float64, any strides.
     key, value : array_like, (Tk, Hkv, D), (Tk, Hkv, Dv)
+        dtypes as of `attention`; any strides.
     cu_seqlens_q : (N + 1,) ints
         Where the sequences begin: 0, then the sums of their lengths up to T.
     cu_seqlens_k : (N + 1,) ints, optional
@@ -206,7 +207,7 @@ def attention_varlen(
 
     Raises
     ------
-    TypeError, ValueError, NotImplementedError, MemoryError, KeyboardInterrupt
+    TypeError, ValueError, MemoryError, KeyboardInterrupt
         As `attention`.
 
     Examples
@@ -219,7 +220,7 @@ def attention_varlen(
     True
     """
     function = "attention_varlen"
-    given = _check.float_arrays(function, ("query", "key", "value"), (query, key, value))
+    given = _check.attention_arrays(function, ("query", "key", "value"), (query, key, value))
     _check.packed(function, given)
     q, k, v = (a.swapaxes(0, 1) for a in given)
     _check.attention_shapes(
@@ -239,7 +240,7 @@ def attention_varlen(
     result = _result(
         function, out, (shape[1], shape[0], shape[2]), q.dtype, (q, k, v), options.terms
     )
-    lse = np.empty(shape[:-1], q.dtype) if want_lse else None
+    lse = np.empty(shape[:-1], _check.computed(q.dtype)) if want_lse else None
     _attend(q, k, v, result.swapaxes(0, 1), lse, options)
     if out is not None and result is not out:
         out[...] = result
@@ -280,7 +281,7 @@ def attention_weights(
 
     Raises
     ------
-    TypeError, ValueError, NotImplementedError, MemoryError
+    TypeError, ValueError, MemoryError
         As `attention`.
 
     Examples
@@ -303,7 +304,9 @@ def attention_weights(
     if weights.size:
         if not q.shape[-1]:
             q, k = _size_one(q), _size_one(k)
-        _core.attention(q, k, None, None, weights, None, None, *options)
+        _core.attention(
+            as_plain(q), as_plain(k), None, None, as_plain(weights), None, None, *options
+        )
     return weights[0] if two_axes else weights
 
 
@@ -348,7 +351,7 @@ def attention_topk(
 
     Raises
     ------
-    TypeError, ValueError, NotImplementedError, MemoryError, KeyboardInterrupt
+    TypeError, ValueError, MemoryError, KeyboardInterrupt
         As `attention`.
 
     Examples
@@ -372,12 +375,15 @@ def attention_topk(
         "attention_topk", q, keys, leading, mask=mask, bias=bias, causal=causal, window=window,
         query_start=query_start, key_lengths=key_lengths, scale=scale, softcap=softcap, sinks=sinks,
     )  # fmt: skip
-    weights = np.empty((*leading, *q.shape[-3:-1], k), q.dtype)
+    weights = np.empty((*leading, *q.shape[-3:-1], k), _check.computed(q.dtype))
     indices = np.empty(weights.shape, np.int64)
     if weights.size:
         if not q.shape[-1]:
             q, keys = _size_one(q), _size_one(keys)
-        _core.attention(q, keys, None, None, weights, indices, None, *options)
+        _core.attention(
+            as_plain(q), as_plain(keys), None, None, weights, indices, None, *options
+        )
+    weights = weights.astype(q.dtype, copy=False)
     return (indices[0], weights[0]) if two_axes else (indices, weights)
 
 
@@ -391,13 +397,13 @@ def merge_attention(outs: Sequence[Any], lses: Sequence[Any]) -> tuple[np.ndarra
     ----------
     outs : sequence of array_like, each (..., L, Dv)
     lses : sequence of array_like, each (..., L)
-        Natural logs. -inf marks a part in which a row saw no key; its `out` is not looked at.
+        Natural logs, float32 of halves. -inf marks a part in which a row saw no key; its `out` is not looked at.
 
     Returns
     -------
     out : ndarray, (..., L, Dv)
     lse : ndarray, (..., L)
-        Both in the dtype of the parts. Rows that saw no key in any part: 0 and -inf.
+        Both in the dtype of the parts, and computed in that of their `lse`. Rows that saw no key in any part: 0 and -inf.
 
     Raises
     ------
@@ -416,10 +422,8 @@ def merge_attention(outs: Sequence[Any], lses: Sequence[Any]) -> tuple[np.ndarra
     True
     """
     outs, lses = list(outs), list(lses)
-    names = [f"outs[{i}]" for i in range(len(outs))] + [f"lses[{i}]" for i in range(len(lses))]
     _check.parts("merge_attention", outs, lses)
-    arrays = _check.float_arrays("merge_attention", names, outs + lses)
-    outs, lses = arrays[: len(outs)], arrays[len(outs) :]
+    outs, lses = _check.merge_arrays("merge_attention", outs, lses)
     _check.merge_shapes("merge_attention", outs, lses)
 
     top = lses[0]
@@ -427,17 +431,17 @@ def merge_attention(outs: Sequence[Any], lses: Sequence[Any]) -> tuple[np.ndarra
         top = np.maximum(top, lse)
     base = np.where(np.isneginf(top), 0, top)
     total = np.zeros_like(base)
-    merged = np.zeros_like(outs[0])
+    merged = np.zeros(outs[0].shape, lses[0].dtype)
     for o, lse in zip(outs, lses, strict=True):
         weight = np.exp(lse - base)
         total += weight
         seen = ~np.isneginf(lse)[..., None]
-        merged += np.where(seen, o, 0) * weight[..., None]
+        merged += np.where(seen, o.astype(merged.dtype, copy=False), 0) * weight[..., None]
     nothing = total == 0
     merged /= np.where(nothing, 1, total)[..., None]
     with np.errstate(divide="ignore"):
         lse = base + np.log(total)
-    return merged, lse
+    return merged.astype(outs[0].dtype, copy=False), lse
 
 
 def _operands(
@@ -446,7 +450,7 @@ def _operands(
     """The arrays as (*leading, heads, length, size) views that agree, `leading`, and whether all
     had 2 axes."""
     _check.layout(function, layout)
-    arrays = _check.float_arrays(function, names, given)
+    arrays = _check.attention_arrays(function, names, given)
     two_axes = _check.two_axes(function, names, arrays)
     views = [_heads_first(a, layout) for a in arrays]
     shapes = [a.shape for a in views]
@@ -491,8 +495,9 @@ def _options(
     """`q` and `k` are heads first; `sequences` are offsets of packed ones, of queries and keys."""
     heads, queries, size = q.shape[-3:]
     keys = k.shape[-2]
-    scale = _check.scale(function, scale, size, q.dtype)
-    softcap = 0.0 if softcap is None else _check.softcap(function, softcap, q.dtype)
+    computed = _check.computed(q.dtype)
+    scale = _check.scale(function, scale, size, computed)
+    softcap = 0.0 if softcap is None else _check.softcap(function, softcap, computed)
     left, right = (-1, -1) if window is None else _check.window(function, window)
     if _check.flag(function, "causal", causal):
         right = 0
@@ -501,7 +506,7 @@ def _options(
     if key_lengths is not None:
         key_lengths = _check.per_batch(function, "key_lengths", key_lengths, leading, 0, keys)
     if sinks is not None:
-        sinks = _check.sinks(function, sinks, heads, q.dtype)
+        sinks = _check.sinks(function, sinks, heads, computed)
     terms: list[tuple[str, int, np.ndarray]] = []
     if mask is not None or bias is not None:
         packed = sequences[0] is not None
@@ -550,7 +555,9 @@ def _attend(
         q, k = _size_one(q), _size_one(k)
     if not v.shape[-1]:  # nothing to write, but perhaps an lse
         v, out = _size_one(v), np.empty((*out.shape[:-1], 1), q.dtype)
-    _core.attention(q, k, v, out, None, None, lse, *options)
+    _core.attention(
+        as_plain(q), as_plain(k), as_plain(v), as_plain(out), None, None, lse, *options
+    )
 
 
 def _heads_first(a: np.ndarray, layout: str) -> np.ndarray:

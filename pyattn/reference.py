@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 __all__ = [
+    "KVCache",
     "add_positions",
     "attention",
     "attention_topk",
@@ -412,3 +413,113 @@ def multi_head_attention(
     out = out.reshape(*out.shape[:-2], num_heads * out.shape[-1])
     result = linear(out, weights["out_weight"], weights.get("out_bias"), residual=residual)
     return result, attention_weights(q, k, **options)
+
+
+def _kept(x, dtype):
+    """Rows of numbers as a cache keeps them, widened again."""
+    x = np.asarray(x, np.float32)
+    if dtype == "bfloat16":  # to nearest even, of the upper half of the bits
+        bits = x.view(np.uint32)
+        rounded = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
+        return np.where(np.isnan(x), x, rounded.astype(np.uint32).view(np.float32))
+    if dtype == "int8":
+        largest = np.abs(x).max(axis=-1, keepdims=True)
+        scale = np.where(np.isfinite(largest), largest / np.float32(127), np.nan)
+        return np.rint(x / np.where(scale == 0, 1, scale)) * scale
+    with np.errstate(over="ignore"):
+        return x.astype(dtype).astype(np.float32)
+
+
+class KVCache:
+    """See `pyattn.KVCache`: whole arrays, of which nothing is shared or dropped. There are no pages
+    then, and `capacity` is not looked at."""
+
+    def __init__(
+        self,
+        batch,
+        kv_heads,
+        head_dim,
+        *,
+        value_dim=None,
+        capacity=None,
+        dtype="float32",
+        page_size=256,
+        window=None,
+        keep_first=0,
+        rope=None,
+        interleaved=None,
+    ):
+        self._sizes = (head_dim, head_dim if value_dim is None else value_dim)
+        self._settings = {"dtype": dtype, "window": window, "keep_first": keep_first}
+        self._rope, self._interleaved = rope, interleaved
+        self._held = [[np.zeros((kv_heads, 0, n)) for n in self._sizes] for _ in range(batch)]
+
+    @property
+    def lengths(self):
+        return np.array([keys.shape[1] for keys, _ in self._held], np.int64)
+
+    def _turned(self, x, start):
+        if self._rope is None:
+            return _wide(x)
+        positions = start + np.arange(x.shape[-2])
+        return rope(x, positions, self._rope, interleaved=self._interleaved)
+
+    def append(self, key, value, *, lengths=None, rows=None, layout="bhld"):
+        rows = range(len(self._held)) if rows is None else rows
+        key, value = _heads_first(key, layout), _heads_first(value, layout)
+        starts = self.lengths[rows]
+        counts = np.broadcast_to(key.shape[2] if lengths is None else lengths, len(rows))
+        for b, k, v, start, n in zip(rows, key, value, starts, counts, strict=True):
+            new = self._turned(k[:, :n], start), v[:, :n]
+            kept = [_kept(x, self._settings["dtype"]) for x in new]
+            self._held[b] = [
+                np.append(a, x, axis=1) for a, x in zip(self._held[b], kept, strict=True)
+            ]
+        return starts
+
+    def attend(self, query, *, rows=None, causal=True, query_start=None, layout="bhld", **options):
+        rows = list(range(len(self._held)) if rows is None else rows)
+        q, lengths = _heads_first(query, layout), self.lengths[rows]
+        starts = lengths - q.shape[2] if query_start is None else query_start
+        starts = np.broadcast_to(starts, len(rows))
+        padded = []
+        for which, size in enumerate(self._sizes):
+            held = [self._held[b][which] for b in rows]
+            whole = np.zeros((len(rows), held[0].shape[0], max(lengths), size))
+            for one, x in zip(whole, held, strict=True):
+                one[:, : x.shape[1]] = x
+            padded.append(whole)
+        q = np.stack([self._turned(x, start) for x, start in zip(q, starts, strict=True)])
+        options |= {"causal": causal, "query_start": starts, "key_lengths": lengths}
+        if self._settings["window"] is not None:
+            j = np.arange(max(lengths))
+            position = _per_batch(starts) + np.arange(q.shape[2])[:, None]
+            recent = j >= position - self._settings["window"]
+            options["mask"] = recent | (j < self._settings["keep_first"])
+        found = attention(q, *padded, **options)
+        out, *lse = found if options.get("return_lse") else (found,)
+        out = np.swapaxes(out, 1, 2) if layout == "blhd" else out
+        return (out, *lse) if lse else out
+
+    def trim(self, lengths):
+        for b, n in enumerate(np.broadcast_to(lengths, len(self._held))):
+            self._held[b] = [x[:, :n] for x in self._held[b]]
+
+    def rollback(self, n, rows=None):
+        lengths = self.lengths
+        lengths[slice(None) if rows is None else rows] -= n
+        self.trim(lengths)
+
+    def clear(self):
+        self.trim(0)
+
+    def fork(self, rows):
+        new = object.__new__(KVCache)
+        new.__dict__ = dict(vars(self), _held=[list(self._held[b]) for b in rows])
+        return new
+
+    def keys(self, row):
+        return self._held[row][0]
+
+    def values(self, row):
+        return self._held[row][1]

@@ -42,51 +42,80 @@ def _ratio(difference, bound):
     return float(np.nan_to_num(ratio, nan=np.inf).max(initial=0))
 
 
-def errors(
-    got, query, key, value, *, scale=None, softcap=None, sinks=None, layout="bhld", **visibility
-):
-    """Errors of ``got = attention(query, key, value, ..., return_lse=True)``."""
-    out, lse = got
-    unit, wide, tiny = UNIT[out.dtype], ORACLE[out.dtype], np.finfo(out.dtype).tiny
-    q, k, v = (np.asarray(x, dtype=wide) for x in (query, key, value))
-    options = {"scale": scale, "softcap": softcap, "sinks": sinks, **visibility}
-    exact, exact_lse = reference.attention(q, k, v, layout=layout, return_lse=True, **options)
-    assert out.shape == exact.shape
-    assert lse.shape == exact_lse.shape
-    q, k, v, o, out = (_heads_first(x, layout) for x in (q, k, v, exact, out))
-    q = np.broadcast_to(q, o.shape[:-1] + q.shape[-1:])  # per-batch options may need v's axes
-    v = _for_each_head(v, o.shape[-3])
-    v = np.broadcast_to(v, o.shape[:-2] + v.shape[-2:])
-    p = reference.attention_weights(q, k, **options)
-    sizes = _sizes(q, k, scale, visibility)
-    exact_lse, lse = exact_lse.reshape(o.shape[:-1]), lse.reshape(o.shape[:-1])
-    empty = np.isneginf(exact_lse)
-    sink, share = _sinks(sinks, exact_lse)
-    worst = 0.0
-    few = max(1, 500_000 // max(v.shape[-2] * v.shape[-1], 1))  # rows at once
-    for head in np.ndindex(o.shape[:-2]):
-        for row in range(0, o.shape[-2], few):
-            at = (*head, slice(row, row + few))
-            spread = np.abs(v[head][None] - o[at][:, None])
-            bound = np.einsum("ls,lsd->ld", p[at] * sizes[at], spread) + p[at] @ np.abs(v[head])
-            bound = bound + (share[at] * np.abs(sink[at]))[:, None] * np.abs(o[at])
-            # Beside a sink all weights may vanish.
-            lost = tiny * ((p[at] > 0) @ np.abs(v[head]) + 1) * (share[at] > 0)[:, None]
-            worst = max(worst, _ratio(np.abs(out[at] - o[at]), unit * bound + lost))
+class Exact:
+    """What ``attention(query, key, value, ..., return_lse=True)`` ought to return."""
 
-    # The log of a sum: the scores' errors, the rounding of the sum, the rounding of the result.
-    assert np.array_equal(np.isneginf(lse), empty)
-    assert not np.any(out[empty])
-    difference = np.where(empty, 0, np.abs(np.where(empty, 0, lse) - np.where(empty, 0, exact_lse)))
-    bound = (p * sizes).sum(axis=-1) + share * np.abs(sink)
-    bound = bound + np.abs(np.where(empty, 0, exact_lse)) + 1
-    return Errors(worst, _ratio(difference, unit * bound))
+    def __init__(
+        self,
+        query,
+        key,
+        value,
+        *,
+        scale=None,
+        softcap=None,
+        sinks=None,
+        layout="bhld",
+        **visibility,
+    ):
+        dtype = np.asarray(query).dtype
+        unit, wide, tiny = UNIT[dtype], ORACLE[dtype], np.finfo(dtype).tiny
+        q, k, v = (np.asarray(x, dtype=wide) for x in (query, key, value))
+        options = {"scale": scale, "softcap": softcap, "sinks": sinks, **visibility}
+        exact, exact_lse = reference.attention(q, k, v, layout=layout, return_lse=True, **options)
+        self.layout, self.shapes = layout, (exact.shape, exact_lse.shape)
+        q, k, v, o = (_heads_first(x, layout) for x in (q, k, v, exact))
+        q = np.broadcast_to(q, o.shape[:-1] + q.shape[-1:])  # per-batch options may need v's axes
+        v = _for_each_head(v, o.shape[-3])
+        v = np.broadcast_to(v, o.shape[:-2] + v.shape[-2:])
+        p = reference.attention_weights(q, k, **options)
+        sizes = _sizes(q, k, scale, visibility)
+        exact_lse = exact_lse.reshape(o.shape[:-1])
+        self.empty = np.isneginf(exact_lse)
+        sink, share = _sinks(sinks, exact_lse)
+        bound = np.empty_like(o)
+        few = max(1, 500_000 // max(v.shape[-2] * v.shape[-1], 1))  # rows at once
+        for head in np.ndindex(o.shape[:-2]):
+            for row in range(0, o.shape[-2], few):
+                at = (*head, slice(row, row + few))
+                spread = np.abs(v[head][None] - o[at][:, None])
+                size = np.einsum("ls,lsd->ld", p[at] * sizes[at], spread) + p[at] @ np.abs(v[head])
+                size = size + (share[at] * np.abs(sink[at]))[:, None] * np.abs(o[at])
+                # Beside a sink all weights may vanish.
+                lost = tiny * ((p[at] > 0) @ np.abs(v[head]) + 1) * (share[at] > 0)[:, None]
+                bound[at] = unit * size + lost
+        self.out, self.out_bound = o, bound
+        # The log of a sum: the scores' errors, the rounding of the sum, the rounding of the result.
+        self.lse = np.where(self.empty, 0, exact_lse)
+        self.lse_bound = (p * sizes).sum(axis=-1) + share * np.abs(sink) + np.abs(self.lse) + 1
+        self.lse_bound = unit * self.lse_bound
+
+    def errors(self, out, lse):
+        """Errors of what came."""
+        return Errors(self.out_error(out), self.lse_error(lse))
+
+    def out_error(self, out):
+        assert out.shape == self.shapes[0]
+        out = _heads_first(out, self.layout)
+        assert not np.any(out[self.empty])
+        return _ratio(np.abs(out - self.out), self.out_bound)
+
+    def lse_error(self, lse):
+        assert lse.shape == self.shapes[1]
+        lse = lse.reshape(self.lse.shape)
+        assert np.array_equal(np.isneginf(lse), self.empty)
+        return _ratio(np.abs(np.where(self.empty, 0, lse) - self.lse), self.lse_bound)
 
 
-def weight_error(weights, query, key, *, scale=None, layout="bhld", **options):
-    """Largest error of ``weights = attention_weights(query, key, ...)``: a weight is an output with
-    a value of 1 for its key and 0 for all others."""
-    unit, wide, tiny = UNIT[weights.dtype], ORACLE[weights.dtype], np.finfo(weights.dtype).tiny
+def errors(got, *arrays, **options):
+    """Errors of ``got = attention(*arrays, return_lse=True, **options)``."""
+    return Exact(*arrays, **options).errors(*got)
+
+
+def weight_error(several, query, key, *, scale=None, layout="bhld", **options):
+    """Largest error of `several`, each ``attention_weights(query, key, ...)``: a weight is an
+    output with a value of 1 for its key and 0 for all others."""
+    dtype = several[0].dtype
+    unit, wide, tiny = UNIT[dtype], ORACLE[dtype], np.finfo(dtype).tiny
     q, k = (_heads_first(np.asarray(x, dtype=wide), layout) for x in (query, key))
     leading = np.broadcast_shapes(q.shape[:-3], k.shape[:-3])
     q = np.broadcast_to(q, leading + q.shape[-3:])
@@ -96,7 +125,7 @@ def weight_error(weights, query, key, *, scale=None, layout="bhld", **options):
     if options.get("sinks") is not None:
         sinks = np.abs(np.where(np.isneginf(options["sinks"]), 0, options["sinks"]))
         bound = bound + p * sinks.astype(wide)[:, None, None]
-    return _ratio(np.abs(weights.reshape(p.shape) - p), unit * bound + tiny)
+    return max(_ratio(np.abs(w.reshape(p.shape) - p), unit * bound + tiny) for w in several)
 
 
 def _sizes(q, k, scale, visibility):

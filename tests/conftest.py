@@ -13,7 +13,7 @@ settings.register_profile(
     deadline=None,
     derandomize=not STRESS,  # the quick suite is the same every time, the long one looks further
     database=None,
-    max_examples=4000 if STRESS else 250,
+    max_examples=4000 if STRESS else 160,
     # Fixtures here only choose settings of the library; there is nothing to reset per example.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -34,6 +34,22 @@ def isa(request):
     before = pyattn.get_isa()
     pyattn.set_isa(request.param)
     yield request.param
+    pyattn.set_isa(before)
+
+
+@pytest.fixture
+def each_isa():
+    """``for isa in each_isa():``, where what comes before costs more than the kernels: operands, an
+    oracle. Of a test that fails the last name printed is that of the instruction set."""
+    before = pyattn.get_isa()
+
+    def select():
+        for isa in _core.isa_runnable():
+            pyattn.set_isa(isa)
+            print(isa)
+            yield isa
+
+    yield select
     pyattn.set_isa(before)
 
 

@@ -13,6 +13,8 @@ FLOATS = (np.float32, np.float64)
 
 # Lengths around the edges of vectors, tiles, blocks (64 keys) and chunks (512 keys).
 EDGES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 23, 24, 25, 31, 33, 47, 48, 49, 63, 64, 65, 127, 128, 129)
+# Up to so many rows of a key head (queries times the heads that share it) other kernels compute.
+FEW_ROWS = 8
 LONG_EDGES = (511, 512, 513, 1023, 1024, 1025, 2047, 2048, 2049)
 
 
@@ -278,6 +280,41 @@ def assert_same_bits(got, expected):
     assert not differ.any(), (
         f"{differ.sum()} of {differ.size} differ, first {np.argwhere(differ)[0]}"
     )
+
+
+# --- poison
+
+
+def pattern(x, dtype):
+    """The bits of a number, as a whole number."""
+    return int(bits(np.array([x], dtype))[0])
+
+
+# Functions of the dtype. A signalling NaN would not survive being copied as a float.
+POISONS = {
+    "nan": lambda dtype: pattern(np.nan, dtype),
+    "signalling nan": lambda dtype: pattern(np.inf, dtype) + 1,
+    "inf": lambda dtype: pattern(np.inf, dtype),
+    "-inf": lambda dtype: pattern(-np.inf, dtype),
+    "huge": lambda dtype: pattern(np.inf, dtype) - 1,
+    "denormal": lambda dtype: 1,
+    "-denormal": lambda dtype: pattern(-0.0, dtype) + 1,
+}
+
+
+def poisoned(a, where, poison):
+    """A copy of `a` with poison where `where`, bool that broadcasts to its first axes; "mixed" has
+    one kind after the other."""
+    kinds = POISONS.values() if poison == "mixed" else [POISONS[poison]]
+    patterns = np.array([kind(a.dtype) for kind in kinds], f"u{a.itemsize}")
+    a = a.copy()
+    raw = a.view(f"u{a.itemsize}")
+    where = np.broadcast_to(where, a.shape[: where.ndim])
+    raw[where] = np.resize(patterns, raw[where].shape)
+    return a
+
+
+# --- subprocesses
 
 
 def python(code, *arguments, timeout=60, status=0, before=None, **environment):

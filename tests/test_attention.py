@@ -72,38 +72,52 @@ def calls(draw, operands=3):
     }
 
 
-def check(arrays, options):
-    """One call in all its forms: with and without lse, with `out`."""
-    out, lse = pyattn.attention(*arrays, return_lse=True, **options)
-    assert out.dtype == lse.dtype == arrays[0].dtype
-    e = accuracy.errors((out, lse), *arrays, **options)
-    assert max(e.out, e.lse) <= LIMIT, e
-    given_out = np.full_like(out, np.nan)
-    assert pyattn.attention(*arrays, out=given_out, **options) is given_out
-    assert_same_bits(given_out, out)
+@pytest.fixture
+def check(each_isa):
+    """Checks one call in all its forms, with and without lse, with `out`."""
+
+    def check(arrays, options):
+        exact = accuracy.Exact(*arrays, **options)
+        for _ in each_isa():
+            out, lse = pyattn.attention(*arrays, return_lse=True, **options)
+            assert out.dtype == lse.dtype == arrays[0].dtype
+            e = exact.errors(out, lse)
+            assert max(e.out, e.lse) <= LIMIT, e
+            given_out = np.full_like(out, np.nan)
+            assert pyattn.attention(*arrays, out=given_out, **options) is given_out
+            assert_same_bits(given_out, out)
+
+    return check
 
 
 @given(call=calls())
-def test_any_call(isa, call):
+def test_any_call(check, call):
     check(*call)
 
 
 @given(call=calls(operands=2))
-def test_any_weights(isa, call):
+def test_any_weights(each_isa, call):
     (q, k), options = call
-    weights = pyattn.attention_weights(q, k, **options)
-    assert weights.dtype == q.dtype
-    assert weights.shape == reference.attention_weights(q, k, **options).shape
-    assert accuracy.weight_error(weights, q, k, **options) <= LIMIT
-    shape = weights.shape if weights.ndim > 2 else (1, *weights.shape)
-    assert not bits(weights.reshape(shape))[~visible(shape, options)].any()
+    several = [pyattn.attention_weights(q, k, **options) for _ in each_isa()]
+    assert accuracy.weight_error(several, q, k, **options) <= LIMIT
+    shape = reference.attention_weights(q, k, **options).shape
+    four = shape if len(shape) > 2 else (1, *shape)
+    hidden = ~visible(four, options)
+    for weights in several:
+        assert weights.dtype == q.dtype
+        assert weights.shape == shape
+        assert not bits(weights.reshape(four))[hidden].any()
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_block_edges(isa, dtype, option, rng):
-    """Every length around the edges of blocks, as L and as S."""
+def test_block_edges(check, dtype, option, rng):
+    """Every length around the edges of blocks, as L and as S. In float64, whose oracle is slow,
+    every other one; with the next option the ones between."""
+    skipped = list(OPTIONS).index(option) % 2 if dtype is np.float64 else None
     for i, keys in enumerate(EDGES):
+        if i % 2 == skipped:
+            continue
         queries = keys if option in ONLY_SQUARE else EDGES[-1 - i]
         heads, kv_heads = ((1, 1), (3, 1), (2, 2))[(i + (dtype == np.float64)) % 3]
         arrays = operands(rng, 2, heads, queries, keys, d=4, dv=3, kv_heads=kv_heads, dtype=dtype)
@@ -111,7 +125,7 @@ def test_block_edges(isa, dtype, option, rng):
 
 
 @pytest.mark.parametrize("option", options_for(5, 6))
-def test_chunk_edges(isa, option, rng):
+def test_chunk_edges(check, option, rng):
     for keys in LONG_EDGES:
         check(operands(rng, 3, 2, 5, keys, d=8, kv_heads=1), OPTIONS[option](3, 2, 5, keys))
     # Enough units (64) that a unit goes through its chunks by itself.
@@ -119,18 +133,18 @@ def test_chunk_edges(isa, option, rng):
 
 
 @pytest.mark.parametrize("option", sorted(ONLY_SQUARE))
-def test_squares_of_several_chunks(isa, option, rng):
+def test_squares_of_several_chunks(check, option, rng):
     check(operands(rng, 1, 2, 1050, 1050, d=3, dv=2), OPTIONS[option](1, 2, 1050, 1050))
 
 
 @pytest.mark.parametrize("d", [*range(1, 18), 31, 32, 33, 63, 64, 65, 127, 128, 129, 256])
-def test_head_sizes(isa, d, rng):
+def test_head_sizes(check, d, rng):
     for dtype in FLOATS:
         for dv in (1, d, d + 1):
             check(operands(rng, 1, 2, 18, 21, d=d, dv=dv, dtype=dtype), {"causal": True})
 
 
-def test_more_panels_than_a_unit_holds(isa, rng):
+def test_more_panels_than_a_unit_holds(check, rng):
     for heads in (1, 4, 33):
         check(operands(rng, 1, heads, 700, 70, d=2, kv_heads=1, dv=2), {"causal": True})
     check(operands(rng, 30, 2, 300, 70, d=2, dv=2), {"causal": True})
@@ -191,7 +205,7 @@ def test_grouped_heads_by_example(isa, rng):
 
 
 @pytest.mark.parametrize("scale", [0, 0.0, -1.5, np.float32(0.25), np.float64(2), np.int64(3)])
-def test_scales(isa, scale, rng):
+def test_scales(check, scale, rng):
     for dtype in FLOATS:
         check(operands(rng, 1, 2, 20, 70, dtype=dtype), {"scale": scale})
 
@@ -256,7 +270,7 @@ def assert_same(arrays, one, other):
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_what_hides_nothing(isa, dtype, rng):
-    for queries, keys in ((1, 1), (20, 70), (70, 70), (3, 1100)):
+    for queries, keys in ((1, 1), (3, 70), (70, 70), (3, 1100), (9, 1100)):
         arrays = operands(rng, 2, 2, queries, keys, d=5, dv=3, dtype=dtype)
         seen = np.ones((2, 2, queries, keys), bool)
         for mask in (
@@ -320,7 +334,7 @@ POSITIONS = [
 @pytest.mark.parametrize("options", POSITIONS, ids=str)
 def test_positions_are_masks(isa, options, rng):
     """What is skipped and what is hidden one by one: the same bits."""
-    for queries, keys in ((1, 1500), (70, 1100), (600, 1500)):
+    for queries, keys in ((1, 1500), (70, 1100), (250, 1500)):
         arrays = operands(rng, 2, 2, queries, keys, d=3, dv=2, kv_heads=1)
         if "key_lengths" in options:
             options = options | {"key_lengths": np.minimum(options["key_lengths"], keys)}
@@ -353,7 +367,7 @@ def test_structured_is_dense(isa, option, rng):
 
 def test_alibi_is_dense(isa, rng):
     """Of slopes that float32 holds."""
-    for queries, keys in ((70, 70), (3, 1100), (600, 1300)):
+    for queries, keys in ((70, 70), (3, 1100), (150, 1300)):
         arrays = operands(rng, 2, 4, queries, keys, d=3, dv=2, kv_heads=2)
         slopes = biases.alibi_slopes(4)
         dense = np.asarray(biases.alibi(slopes, queries, keys))
@@ -440,7 +454,7 @@ def capped(dtype, score, cap):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_softcap_is_tanh(isa, dtype):
+def test_softcap_is_tanh(each_isa, dtype):
     """In units of the last place, from the tiniest to the largest scores."""
     limits = np.finfo(dtype)
     edge = int(np.log10(limits.max)) - 8
@@ -448,20 +462,21 @@ def test_softcap_is_tanh(isa, dtype):
         [10.0 ** np.arange(-edge, edge), np.linspace(0.01, 12, 200), [0.5, 1, 2, 30, 89, 127.5]]
     ).astype(dtype)
     scores = np.concatenate([scores, -scores, [dtype(0)]])
-    worst = 0
     for cap in (1e-3, 0.3, 1.0, 30.0, 50.0, 1e4):
-        got = capped(dtype, scores, cap)
         with mpmath.workdps(50):
             exact = [mpmath.mpf(cap) * mpmath.tanh(mpmath.mpf(float(s)) / cap) for s in scores]
-            error = [abs(mpmath.mpf(float(a)) - b) for a, b in zip(got, exact, strict=True)]
-        for e, x, s in zip(error, exact, scores, strict=True):
-            # Scores below the smallest normal number in units of the cap lose digits.
-            free = mpmath.mpf(float(limits.smallest_subnormal)) * max(cap, 1) * 4
-            units = max(0, e - free) / (abs(x) * limits.eps / 2 if x else 1)
-            worst = max(worst, float(units))
-            assert units <= 10, (cap, s, float(units))
-        assert (np.abs(got) <= cap * (1 + 2 * limits.eps)).all()
-    print(f"\n{isa}, {np.dtype(dtype)}: softcap within {worst:.1f} units of rounding")
+            # In two parts, which is what a difference to float64 needs.
+            high = np.array([float(x) for x in exact])
+            low = np.array([float(x - mpmath.mpf(h)) for x, h in zip(exact, high, strict=True)])
+        # Scores below the smallest normal number in units of the cap lose digits.
+        free = float(limits.smallest_subnormal) * max(cap, 1) * 4
+        for isa in each_isa():
+            got = capped(dtype, scores, cap).astype(np.float64)
+            error = np.abs(got - high - low)
+            units = np.maximum(0, error - free) / np.where(high, np.abs(high) * limits.eps / 2, 1)
+            assert (units <= 10).all(), (cap, scores[units.argmax()], units.max())
+            assert (np.abs(got) <= cap * (1 + 2 * limits.eps)).all()
+            print(f"{isa}, {np.dtype(dtype)}, {cap}: within {units.max():.1f} units of rounding")
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -665,7 +680,7 @@ def test_merge_of_nothing_and_of_extremes():
 
 
 @pytest.mark.stress
-def test_many_lengths(isa, rng):
+def test_many_lengths(check, rng):
     for keys in range(1, 200):
         for queries in (1, 2, 15, 16, 17, 48, 49, 130):
             names = options_for(queries, keys)

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 from cases import HALVES
-from support import FLOATS, OPTIONS, STRESS, alone, assert_same_bits, operands, options_for
+from support import (
+    FEW_ROWS,
+    FLOATS,
+    OPTIONS,
+    STRESS,
+    alone,
+    assert_same_bits,
+    operands,
+    options_for,
+)
 
 import pyattn
 from pyattn import biases, masks
@@ -43,23 +52,30 @@ def all_of_it(arrays, options):
     )
 
 
-def test_threads(isa, call):
+def test_threads(each_isa, call):
     before = pyattn.get_num_threads()
-    pyattn.set_num_threads(1)
-    expected = all_of_it(*call)
     try:
-        for threads in (2, 3, 7):  # more than this machine may have, and not powers of two
-            pyattn.set_num_threads(threads)
-            assert_same_bits(all_of_it(*call), expected)
+        for _ in each_isa():
+            pyattn.set_num_threads(1)
+            expected = all_of_it(*call)
+            for threads in (2, 3, 7):  # more than this machine may have, and not powers of two
+                pyattn.set_num_threads(threads)
+                assert_same_bits(all_of_it(*call), expected)
     finally:
         pyattn.set_num_threads(before)
 
 
-def test_run_after_run(isa, call):
+def test_run_after_run(each_isa, call):
+    """And the inputs stay what they are."""
     arrays, options = call
-    expected = attend(arrays, options)
-    for _ in range(100 if STRESS else 5):
-        assert_same_bits(attend(arrays, options), expected)
+    given = [*arrays, *(a for a in options.values() if isinstance(a, np.ndarray))]
+    copies = [a.copy() for a in given]
+    for _ in each_isa():
+        expected = attend(arrays, options)
+        for _ in range(100 if STRESS else 3):
+            assert_same_bits(attend(arrays, options), expected)
+    for a, b in zip(given, copies, strict=True):
+        assert_same_bits(a, b)
 
 
 def shifted(a, by):
@@ -236,19 +252,21 @@ def test_broadcast_is_a_copy_without_the_copy(isa, rng):
     )
 
 
-def test_both_orders_of_axes(isa, call):
+def test_both_orders_of_axes(each_isa, call):
     arrays, options = call
-    out, lse = attend(arrays, options)
     swapped = [a.swapaxes(-3, -2) for a in arrays]
-    got, got_lse = attend(swapped, options, layout="blhd")
-    assert_same_bits(got, out.swapaxes(-3, -2))
-    assert_same_bits(got_lse, lse)
-    got, _ = attend([a.copy() for a in swapped], options, layout="blhd")
-    assert_same_bits(got, out.swapaxes(-3, -2))
-    assert_same_bits(
-        pyattn.attention_weights(*swapped[:2], layout="blhd", **options),
-        pyattn.attention_weights(*arrays[:2], **options),
-    )
+    copies = [a.copy() for a in swapped]
+    for _ in each_isa():
+        out, lse = attend(arrays, options)
+        got, got_lse = attend(swapped, options, layout="blhd")
+        assert_same_bits(got, out.swapaxes(-3, -2))
+        assert_same_bits(got_lse, lse)
+        got, _ = attend(copies, options, layout="blhd")
+        assert_same_bits(got, out.swapaxes(-3, -2))
+        assert_same_bits(
+            pyattn.attention_weights(*swapped[:2], layout="blhd", **options),
+            pyattn.attention_weights(*arrays[:2], **options),
+        )
 
 
 def test_fewer_axes(isa, rng):
@@ -265,38 +283,56 @@ def test_fewer_axes(isa, rng):
 # --- a row depends on itself and on what it may see, on nothing else
 
 
-def test_alone_in_the_batch(isa, call):
+def test_alone_in_the_batch(each_isa, call):
     """Every batch element, and every head, alone."""
     arrays, options = call
-    out, lse = attend(arrays, options)
-    group = arrays[0].shape[1] // arrays[1].shape[1]
-    for b in range(out.shape[0]):
-        got = attend([a[b : b + 1] for a in arrays], alone(options, b))
-        assert_same_bits(got, (out[b : b + 1], lse[b : b + 1]))
-        for h in {0, 2, out.shape[1] - 1} & set(range(out.shape[1])):
-            q, g = arrays[0][b : b + 1, h : h + 1], h // group
+    batch, heads = arrays[0].shape[:2]
+    group = heads // arrays[1].shape[1]
+    parts = []
+    for b in range(batch):
+        at = np.s_[b : b + 1]
+        parts.append((at, [a[at] for a in arrays], alone(options, b)))
+        for h in {0, 2, heads - 1} & set(range(heads)):
+            g = h // group
+            q = arrays[0][b : b + 1, h : h + 1]
             one = q, *(a[b : b + 1, g : g + 1] for a in arrays[1:])
-            got = attend(one, alone(options, b, h))
-            assert_same_bits(got, (out[b : b + 1, h : h + 1], lse[b : b + 1, h : h + 1]))
+            parts.append((np.s_[b : b + 1, h : h + 1], one, alone(options, b, h)))
+    for _ in each_isa():
+        out, lse = attend(arrays, options)
+        for at, one, own in parts:
+            assert_same_bits(attend(one, own), (out[at], lse[at]))
 
 
-def test_grouped_heads_are_repeated_heads(isa, call):
+def test_grouped_heads_are_repeated_heads(each_isa, call):
     arrays, options = call
     q, k, v = arrays
     group = q.shape[1] // k.shape[1]
     many = q, np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
-    assert_same_bits(attend(many, options), attend(arrays, options))
+    for _ in each_isa():
+        assert_same_bits(attend(many, options), attend(arrays, options))
 
 
-def test_row_alone(isa, rng):
+# Few rows and many: some of many, but not so few that they are few.
+SOME_ROWS = {
+    FEW_ROWS: ((0, 1), (1, 2), (3, 5), (0, 7), (7, 8)),
+    200: ((0, 9), (1, 10), (47, 59), (191, 200), (30, 130), (150, 200)),
+}
+FEW_AND_MANY = pytest.mark.parametrize("queries", SOME_ROWS)
+
+
+@FEW_AND_MANY
+def test_row_alone(isa, queries, rng):
     """A causal row is the row by itself over the keys that it sees."""
-    q, k, v = operands(rng, 1, 2, 200, 1300, d=8)
+    q, k, v = operands(rng, 1, 2, queries, 1100 + queries, d=8)
     out, lse = attend((q, k, v), {"causal": True})
-    for i in (0, 1, 15, 47, 48, 100, 198, 199):
+    times = 1 if queries == FEW_ROWS else FEW_ROWS + 1  # the same row, to be many
+    for i in {0, 1, 15, 47, 48, 100, queries - 2, queries - 1} & set(range(queries)):
         keys = 1100 + i + 1
-        alone = attend((q[:, :, i : i + 1], k[:, :, :keys], v[:, :, :keys]), {})
-        assert_same_bits(alone, (out[:, :, i : i + 1], lse[:, :, i : i + 1]))
-    for a, b in ((0, 7), (30, 130), (150, 200)):  # and so are several rows
+        row = np.repeat(q[:, :, i : i + 1], times, axis=2)
+        alone = attend((row, k[:, :, :keys], v[:, :, :keys]), {})
+        whole = (np.repeat(x[:, :, i : i + 1], times, axis=2) for x in (out, lse))
+        assert_same_bits(alone, tuple(whole))
+    for a, b in SOME_ROWS[queries]:  # and so are several rows
         some = attend((q[:, :, a:b], k, v), {"causal": True, "query_start": 1100 + a})
         assert_same_bits(some, (out[:, :, a:b], lse[:, :, a:b]))
 
@@ -304,9 +340,10 @@ def test_row_alone(isa, rng):
 @pytest.mark.parametrize(
     "keys", [1, 2, 63, 64, 65, 511, 512, 513, 1000, 1023, 1024, 1025, 2048, 2049]
 )
-def test_padding_changes_nothing(isa, keys, rng):
+@pytest.mark.parametrize("rows", [3, 12])  # few, and many
+def test_padding_changes_nothing(isa, keys, rows, rng):
     """More keys, all of them hidden: by key_lengths, and by being in the future."""
-    q, k, v = operands(rng, 1, 2, 3, keys + 1100, d=8)
+    q, k, v = operands(rng, 1, 2, rows, keys + 1100, d=8)
     alone = attend((q, k[:, :, :keys], v[:, :, :keys]), {})
     last = attend((q, k[:, :, :keys], v[:, :, :keys]), {"causal": True})
     for more in (1, 63, 64, 65, 512, 1024, 1100):
@@ -315,7 +352,7 @@ def test_padding_changes_nothing(isa, keys, rng):
         first = attend(padded, {"causal": True, "query_start": keys - 1})
         assert_same_bits(first[0][:, :, :1], alone[0][:, :, :1])
         assert_same_bits(first[1][:, :, :1], alone[1][:, :, :1])
-        assert_same_bits(attend(padded, {"causal": True, "query_start": keys - 3}), last)
+        assert_same_bits(attend(padded, {"causal": True, "query_start": keys - rows}), last)
 
 
 def some_options(rng, heads, queries, keys):
@@ -335,31 +372,33 @@ def cut(options, rows, keys):
     return options | {"mask": options["mask"][rows, :keys], "bias": bias}
 
 
-def test_some_rows_with_options(isa, rng):
+@FEW_AND_MANY
+def test_some_rows_with_options(isa, queries, rng):
     """Rows by themselves are those rows of all, whatever lies beside and above them."""
-    q, k, v = operands(rng, 1, 2, 200, 1300, d=8)
-    options = some_options(rng, 2, 200, 1300)
+    q, k, v = operands(rng, 1, 2, queries, 1300, d=8)
+    options = some_options(rng, 2, queries, 1300)
     slopes = [0.5, 0.01]
     bias = biases.alibi(slopes) + options["bias"]
     out, lse = attend((q, k, v), options | {"bias": bias})
-    for a, b in ((0, 1), (1, 2), (47, 50), (199, 200), (0, 7), (30, 130), (150, 200)):
+    for a, b in SOME_ROWS[queries]:
         own = cut(options, slice(a, b), 1300)
-        own |= {"bias": biases.alibi(slopes) + own["bias"], "query_start": 1100 + a}
+        own |= {"bias": biases.alibi(slopes) + own["bias"], "query_start": 1300 - queries + a}
         assert_same_bits(attend((q[:, :, a:b], k, v), own), (out[:, :, a:b], lse[:, :, a:b]))
 
 
 @pytest.mark.parametrize("start", [0, 2**24 + 1, 2**25 + 3, -(2**25) - 1, 2**40 + 1])
-def test_alibi_far_from_the_keys(isa, start, rng):
+@FEW_AND_MANY
+def test_alibi_far_from_the_keys(isa, start, queries, rng):
     """Distances that float32 cannot hold are rounded alike, whatever else is computed with them."""
-    q, k, v = operands(rng, 1, 2, 40, 300, d=8)
+    q, k, v = operands(rng, 1, 2, queries, 300, d=8)
     ids = np.arange(300) >= 100  # every other row sees none of the first 100 keys
-    rows = np.arange(40) % 2
+    rows = np.arange(queries) % 2
     options = {"bias": biases.alibi([1e-6, 3e-5]), "query_start": start}
     out, lse = attend((q, k, v), options | {"mask": masks.segments(rows, ids.astype(int))})
-    for i in (0, 1, 7, 39):
-        own = {"mask": masks.segments(rows[i : i + 1], ids.astype(int)), "query_start": start + i}
-        got = attend((q[:, :, i : i + 1], k, v), options | own)
-        assert_same_bits(got, (out[:, :, i : i + 1], lse[:, :, i : i + 1]))
+    for a, b in SOME_ROWS[queries]:
+        own = {"mask": masks.segments(rows[a:b], ids.astype(int)), "query_start": start + a}
+        got = attend((q[:, :, a:b], k, v), options | own)
+        assert_same_bits(got, (out[:, :, a:b], lse[:, :, a:b]))
 
 
 @pytest.mark.parametrize("keys", [1, 63, 64, 65, 512, 513, 1000, 1024, 1025])
@@ -469,18 +508,11 @@ def test_out_over_a_mask_or_a_bias(isa, rng):
             assert got[0] is out
             assert_same_bits((got[0].copy(), got[1]), expected)
     table = rng.standard_normal((2, 133)).astype(np.float32)
-    expected = attend((q, k, v), {"bias": biases.relative(table.copy(), 70, 64)})
-    out = np.lib.stride_tricks.as_strided(table, (1, 2, 4, 16), (0, 532, 128, 4))
-    few = {"bias": biases.relative(table, 70, 64), "query_start": 0}
-    four = pyattn.attention(q, k, v, **few)[:, :, :4]
-    few = {"bias": biases.relative(table[:, 66:], 4, 64), "query_start": 0}
-    assert_same_bits(pyattn.attention(q[:, :, :4], k, v, out=out, **few).copy(), four)
-
-
-def test_inputs_are_not_written(isa, call):
-    arrays, options = call
-    given = [*arrays, *(a for a in options.values() if isinstance(a, np.ndarray))]
-    copies = [a.copy() for a in given]
-    attend(arrays, options)
-    for a, b in zip(given, copies, strict=True):
-        assert_same_bits(a, b)
+    for rows in (4, 9):  # a few, and more
+        own = table.copy()
+        bias = biases.relative(own[:, 70 - rows :], rows, 64)
+        four = q[:, :, :rows], k, v
+        expected = pyattn.attention(*four, bias=biases.relative(table[:, 70 - rows :], rows, 64))
+        out = np.lib.stride_tricks.as_strided(own, (1, 2, rows, 8), (0, 532, 56, 4))
+        got = pyattn.attention(*four[:2], v[..., :8], out=out, bias=bias)
+        assert_same_bits(got.copy(), expected[..., :8])

@@ -162,9 +162,9 @@ def test_error_is_reported():
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_long_sums(isa, dtype, rng):
     """Of 4096 terms of one sign, where a single chain loses most."""
-    x = abs(normal(rng, 40, 4096, dtype=dtype)) + dtype(0.5)
+    x = abs(normal(rng, 9, 4096, dtype=dtype)) + dtype(0.5)
     layer = Linear(abs(normal(rng, 50, 4096, dtype=dtype)) + dtype(0.5))
-    e, chain, weight = error(layer(x), layer, x), np.zeros((40, 50), dtype), layer.weight
+    e, chain, weight = error(layer(x), layer, x), np.zeros((9, 50), dtype), layer.weight
     for k in range(4096):
         chain += x[:, k, None] * weight[:, k]
     one = error(chain, layer, x)
@@ -282,7 +282,7 @@ def test_a_row_alone(isa, dtype, rng):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@settings(max_examples=settings.default.max_examples // 2)
+@settings(max_examples=settings.default.max_examples // 3)
 @given(seed=st.integers(0, 2**32))
 def test_layouts(dtype, seed):
     """Of all operands and the result: the bits of contiguous ones."""

@@ -60,8 +60,8 @@ def call(length, make):
 
 rng = np.random.default_rng(0)
 make = eval(sys.argv[1])
-call(2048, make)
-print(call(8192, make))
+call(1024, make)
+print(call(4096, make))
 """
 
 
@@ -82,7 +82,7 @@ print(call(8192, make))
     ],
 )
 def test_options_are_read_where_they_lie(options):
-    """Of 8 heads of 8,192 x 8,192 scores, the mask alone is 512 MB, a bias of float32 2 GB."""
+    """Of 8 heads of 4,096 x 4,096 scores, the mask alone is 128 MB, a bias of float32 512 MB."""
     extra = int(python(PEAK_OF_OPTIONS, "lambda n: " + options, PYATTN_NUM_THREADS="2"))
     print(f"\nbeyond the output: {extra / 1e6:.2f} MB")
     assert extra < 4e6

@@ -432,7 +432,7 @@ def test_large_results(isa, dtype, interleaved, large_buffer, rng):
         expected = rope(x, None, frequencies, interleaved=interleaved)
         many = np.broadcast_to(x, (HEADS, *x.shape[1:]))
         every = pairs == 64 and size == 4
-        for by in range(0, 64, 4) if every else (0, size, 8) if pairs == 64 else (0,):
+        for by in range(0, 64, 12) if every else (0, size, 8) if pairs == 64 else (0,):
             out = placed(large_buffer, dtype, many.shape, by)
             rope(many, None, frequencies, interleaved=interleaved, out=out)
             same = out.view(f"u{size}") == expected.view(f"u{size}")

@@ -88,21 +88,22 @@ def random_call(rng):
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_random_calls(isa, seed):
+def test_random_calls(each_isa, seed):
     rng = np.random.default_rng([3, seed])
     arrays, starts, options = random_call(rng)
-    out, lse = check(arrays, starts, **options)
-    assert out.dtype == lse.dtype == arrays[0].dtype
-    into = np.full_like(out, np.nan)
-    bias = options.pop("bias", None)
-    options["bias"] = None if bias is None else biases.alibi(bias)
-    assert pyattn.attention_varlen(*arrays, *starts, out=into, **options) is into
-    assert_same_bits(into, out)
-    wide = [np.asarray(a, accuracy.ORACLE[out.dtype]) for a in arrays]
-    expected = reference.attention_varlen(*wide, *starts, return_lse=True, **options)
-    eps = np.finfo(out.dtype).eps
-    np.testing.assert_allclose(out, expected[0], rtol=1e3 * eps, atol=1e3 * eps)
-    np.testing.assert_allclose(lse, expected[1], rtol=1e3 * eps, atol=1e3 * eps)
+    bias = options.get("bias")
+    given = options | {"bias": None if bias is None else biases.alibi(bias)}
+    wide = [np.asarray(a, accuracy.ORACLE[a.dtype]) for a in arrays]
+    expected = reference.attention_varlen(*wide, *starts, return_lse=True, **given)
+    eps = np.finfo(arrays[0].dtype).eps
+    for _ in each_isa():
+        out, lse = check(arrays, starts, **options)
+        assert out.dtype == lse.dtype == arrays[0].dtype
+        into = np.full_like(out, np.nan)
+        assert pyattn.attention_varlen(*arrays, *starts, out=into, **given) is into
+        assert_same_bits(into, out)
+        np.testing.assert_allclose(out, expected[0], rtol=1e3 * eps, atol=1e3 * eps)
+        np.testing.assert_allclose(lse, expected[1], rtol=1e3 * eps, atol=1e3 * eps)
 
 
 @pytest.mark.stress

@@ -13,6 +13,7 @@
   typedef type name##_any __attribute__((aligned(1), may_alias));               \
   typedef type name##_lanes __attribute__((vector_size(LANES * sizeof(type)))); \
   typedef name##_lanes name##_lanes_any __attribute__((aligned(1), may_alias));
+ANY_TYPE(byte, int8_t)
 ANY_TYPE(half, uint16_t)
 ANY_TYPE(word, uint32_t)
 ANY_TYPE(whole, int32_t) /* words below 2**31: signed ones are what machines compare */
@@ -67,6 +68,15 @@ PA_INLINE real read_float16(const char *at) {
   __builtin_memcpy(&bits, &size, sizeof bits);
   return (real)single_of_bits(bits | special | (x & 0x8000) << 16);
 }
+
+PA_INLINE vf load_int8(const char *at) {
+#if defined(PA_HAVE_BYTES)
+  return vf_load_bytes(at);
+#else
+  return __builtin_convertvector(*(const byte_lanes_any *)at, vf);
+#endif
+}
+PA_INLINE real read_int8(const char *at) { return (real) * (const byte_any *)at; }
 
 PA_INLINE vf load_float32(const char *at) { return vf_load_singles(at); }
 PA_INLINE real read_float32(const char *at) { return (real) * (const single_any *)at; }
@@ -136,20 +146,24 @@ PA_INLINE void store_float16(char *at, vf x) {
 }
 
 /* The same with the type as a number, in the order of pa_element: a constant after inlining. */
-enum { FLOAT16, BFLOAT16, FLOAT32, FLOAT64 };
+enum { FLOAT16, BFLOAT16, FLOAT32, FLOAT64, INT8 };
 
-PA_INLINE ptrdiff_t type_bytes(int type) { return type == FLOAT64 ? 8 : type == FLOAT32 ? 4 : 2; }
+PA_INLINE ptrdiff_t type_bytes(int type) {
+  return type == FLOAT64 ? 8 : type == FLOAT32 ? 4 : type == INT8 ? 1 : 2;
+}
 
 PA_INLINE vf load_lanes(int type, const char *at) {
   return type == FLOAT16    ? load_float16(at)
          : type == BFLOAT16 ? load_bfloat16(at)
          : type == FLOAT32  ? load_float32(at)
+         : type == INT8     ? load_int8(at)
                             : load_float64(at);
 }
 PA_INLINE real read_one(int type, const char *at) {
   return type == FLOAT16    ? read_float16(at)
          : type == BFLOAT16 ? read_bfloat16(at)
          : type == FLOAT32  ? read_float32(at)
+         : type == INT8     ? read_int8(at)
                             : read_float64(at);
 }
 PA_INLINE void store_lanes(int type, char *at, vf x) {

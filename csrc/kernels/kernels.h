@@ -20,6 +20,9 @@
  * what keeps the bits the same. */
 #define PA_KEY_BLOCK 64
 
+/* So few rows of a key head are worked on row by row, whatever the vectors are: it changes bits. */
+#define PA_FEW_ROWS 8
+
 /* The first keys of a block may be left out in steps of this many if no row sees them: a multiple
  * of the chains and of the periods of the summation trees (tile.inc.h, softmax.inc.h). */
 #define PA_KEY_STEP 32
@@ -125,14 +128,27 @@ typedef struct pa_state {
   unsigned char *seen; /* [lanes] whether there was a key that the row may see                    */
 } pa_state;
 
+/* The same row by row, outputs [row][d], and `alpha` as of `softmax`: [rows] each. */
+typedef struct pa_rows_state {
+  void *top, *sum, *alpha, *out;
+} pa_rows_state;
+
 typedef struct pa_kernels {
   const char *isa;
   int real_bytes, lanes, max_width;
 
-  /* panel[k][lane] = scale * rows[lane][k], k < d. rows: width * lanes addresses; numbers of a row
-   * lie `col` bytes apart. */
-  void (*pack)(void *panel, const char *const *rows, ptrdiff_t col, ptrdiff_t d, int width,
-               double scale);
+  /* Of the kernels by pa_element for what callers' arrays hold, those of types that the table does
+   * not compute with are NULL: double in that of float, all but double in that of double. */
+
+  /* panel[k][lane] = scale * rows[lane][k], k < d, by pa_element. rows: width * lanes addresses;
+   * numbers of a row lie `col` bytes apart. */
+  void (*pack[4])(void *panel, const char *const *rows, ptrdiff_t col, ptrdiff_t d, int width,
+                  double scale);
+
+  /* to[row][k] = scale[row] * from[row][k], k < cols, and 0 up to a multiple of `lanes`, which is
+   * what rows of `to` lie apart. By pa_element; scale may be NULL: 1. */
+  void (*widen_rows[5])(void *to, const pa_matrix *from, int rows, ptrdiff_t cols,
+                        const float *scale);
 
   /* scores[key][lane] = sum over k < d of key[key][k] * panel[k][lane]; top[lane] = largest. */
   void (*scores)(const pa_matrix *key, int keys, ptrdiff_t d, const void *panel, int width,
@@ -221,10 +237,40 @@ typedef struct pa_kernels {
   /* Kept scores become weights; 0 where there is no key. */
   void (*weigh)(const pa_strongest *best, const pa_state *state, const void *factor);
 
-  /* rows[lane][k] = (factor[0][lane] + factor[1][lane]) * x[k][lane] for lane < count, k < d. Never
-   * -0 where x is +-0. */
-  void (*write)(char *const *rows, ptrdiff_t col, const void *x, ptrdiff_t d, int width, int count,
-                const void *factor);
+  /* rows[lane][k] = (factor[0][lane] + factor[1][lane]) * x[k][lane] for lane < count, k < d, by
+   * pa_element. Never -0 where x is +-0. */
+  void (*write[4])(char *const *rows, ptrdiff_t col, const void *x, ptrdiff_t d, int width,
+                   int count, const void *factor);
+
+  /* --- Few rows, at most PA_FEW_ROWS, lanes along the head size. Rows of queries and outputs are
+   * `d` numbers apart, a multiple of `lanes`; rows of scores PA_KEY_BLOCK. By pa_element of the
+   * keys or values, whose numbers are contiguous. */
+
+  /* scores[row][key] = sum over k < d of key[key][k] * queries[row][k]. Up to `lanes` - 1 scores
+   * past the last key are written. ahead: what lies so many bytes behind the keys will be wanted
+   * soon, a hint; 0: nothing. */
+  void (*row_scores[5])(const pa_matrix *key, int keys, ptrdiff_t d, const void *queries, int rows,
+                        void *scores, ptrdiff_t ahead);
+
+  /* x[row][key] *= scale[key] */
+  void (*row_scale)(void *x, const float *scale, int keys, int rows);
+
+  /* As `add` and `mark`, of rows and a tile [key][lane] of `width` vectors. */
+  void (*row_add)(void *scores, const void *tile, int keys, int width, int rows);
+  void (*row_mark)(void *weights, const void *tile, int keys, int width, int rows);
+
+  /* queries[row][k] = panel[k][row], and 0 from k = d up to a multiple of `lanes`. */
+  void (*row_queries)(void *queries, const void *panel, ptrdiff_t d, int width, int rows);
+
+  /* As `softmax`, `reset` and `values`; guarded: as `values_guarded`. */
+  void (*row_softmax)(void *scores, int keys, int rows, const pa_rows_state *state);
+  void (*row_reset)(const pa_rows_state *state, ptrdiff_t d, int rows);
+  void (*row_values[5])(const pa_matrix *value, int keys, ptrdiff_t d, const void *weights,
+                        int rows, int guarded, const void *alpha, void *out, ptrdiff_t ahead);
+
+  /* The rows as the state of a panel: all of it but `seen`, and the first `cols` of each row. */
+  void (*row_finish)(const pa_rows_state *rows, ptrdiff_t d, int count, pa_state *state,
+                     ptrdiff_t cols, int width);
 
   /* --- Positions: rows with rows of a table, by pa_element. Halves are computed in float, by the
    * table of float; float and double in double, by the table of double; NULL in the other. */
@@ -250,6 +296,15 @@ typedef struct pa_kernels {
   /* Halves to `real` and back, by pa_element; `count` is a multiple of `lanes`. */
   void (*widen[2])(void *to, const char *from, ptrdiff_t count);
   void (*narrow[2])(char *to, const void *from, ptrdiff_t count);
+
+  /* --- Pages. */
+
+  /* to[k] = from[k], k < cols, by pa_element of `to`, which is contiguous; numbers of `from`,
+   * floats or halves, lie `col` bytes apart. Whole numbers: to[k] = from[k] / *scale to the
+   * nearest, ties to even, *scale = max |from[k]| / 127, or NaN if some number is not finite. Only
+   * in the table of float, and not for PA_ELEMENT_FLOAT64. */
+  void (*store_row[5])(char *to, int from_element, const char *from, ptrdiff_t col, ptrdiff_t cols,
+                       float *scale);
 
   /* out = (y - mean) / sqrt(mean of (y - mean)**2 + eps) * weight + bias of the row y = x +
    * residual; not centred: with a mean of 0. */

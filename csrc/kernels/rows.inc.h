@@ -60,18 +60,59 @@ RUN(float32, 4)
 RUN(float64, 8)
 #undef RUN
 
+#define PACK(type)                                                                      \
+  static void pack_##type##_kernel(void *panel, const char *const *rows, ptrdiff_t col, \
+                                   ptrdiff_t d, int width, double scale) {              \
+    for (int j = 0; j < width; ++j)                                                     \
+      run_##type((real *)panel + (ptrdiff_t)j * LANES, (ptrdiff_t)width * LANES,        \
+                 rows + (ptrdiff_t)j * LANES, 0, col, d, (real)scale);                  \
+  }
 #if PA_REAL_BITS == 32
-#define run_real run_float32
+PACK(float16)
+PACK(bfloat16)
+PACK(float32)
 #else
-#define run_real run_float64
+PACK(float64)
+#endif
+#undef PACK
+
+#if PA_REAL_BITS == 32
+#define pack_real_kernel pack_float32_kernel
+#else
+#define pack_real_kernel pack_float64_kernel
 #endif
 
-static void pack_kernel(void *panel, const char *const *rows, ptrdiff_t col, ptrdiff_t d, int width,
-                        double scale) {
-  for (int j = 0; j < width; ++j)
-    run_real((real *)panel + (ptrdiff_t)j * LANES, (ptrdiff_t)width * LANES,
-             rows + (ptrdiff_t)j * LANES, 0, col, d, (real)scale);
+PA_INLINE void widen_rows(int type, real *to, const pa_matrix *from, int rows, ptrdiff_t cols,
+                          const float *scale) {
+  const ptrdiff_t bytes = type_bytes(type), whole = cols / LANES * LANES;
+  const char *at = from->data;
+  for (int r = 0; r < rows; ++r, at += from->row) {
+    const vf factor = vf_set1(scale ? (real)scale[r] : 1);
+    ptrdiff_t k = 0;
+    if (from->col == bytes)
+      for (; k < whole; k += LANES, to += LANES)
+        vf_store(to, factor * load_lanes(type, at + k * bytes));
+    for (; k < cols; k += LANES, to += LANES) {
+      const ptrdiff_t count = cols - k < LANES ? cols - k : LANES;
+      vf_store(to, factor * gather_lanes(type, at + k * from->col, from->col, count));
+    }
+  }
 }
+
+#define WIDEN_ROWS(type, TYPE)                                                      \
+  static void widen_rows_##type##_kernel(void *to, const pa_matrix *from, int rows, \
+                                         ptrdiff_t cols, const float *scale) {      \
+    widen_rows(TYPE, to, from, rows, cols, scale);                                  \
+  }
+#if PA_REAL_BITS == 32
+WIDEN_ROWS(float16, FLOAT16)
+WIDEN_ROWS(bfloat16, BFLOAT16)
+WIDEN_ROWS(float32, FLOAT32)
+WIDEN_ROWS(int8, INT8)
+#else
+WIDEN_ROWS(float64, FLOAT64)
+#endif
+#undef WIDEN_ROWS
 
 PA_INLINE int equal_rows(const char *const *rows) {
   int equal = 1;

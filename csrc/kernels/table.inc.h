@@ -1,4 +1,5 @@
 /* The last line of every isa/<name>_<type>.c: all kernels, gathered in one exported table. */
+#include "decode.inc.h"
 #include "kernels.h"
 #include "linear.inc.h"
 #include "norm.inc.h"
@@ -6,6 +7,9 @@
 #include "probe.inc.h"
 #include "rows.inc.h"
 #include "softmax.inc.h"
+#if PA_REAL_BITS == 32
+#include "store.inc.h"
+#endif
 #include "strongest.inc.h"
 #include "terms.inc.h"
 #include "tile.inc.h"
@@ -24,7 +28,6 @@ const pa_kernels PA_TABLE(PA_ISA, PA_REAL_BITS) = {
     .real_bytes = (int)sizeof(real),
     .lanes = LANES,
     .max_width = MAX_WIDTH,
-    .pack = pack_kernel,
     .scores = scores_kernel,
     .cap = cap_kernel,
     .bound = bound_kernel,
@@ -48,14 +51,35 @@ const pa_kernels PA_TABLE(PA_ISA, PA_REAL_BITS) = {
     .lse = lse_kernel,
     .keep = keep_kernel,
     .weigh = weigh_kernel,
-    .write = write_kernel,
 #if PA_REAL_BITS == 32
+    .pack = {pack_float16_kernel, pack_bfloat16_kernel, pack_float32_kernel, NULL},
+    .widen_rows = {widen_rows_float16_kernel, widen_rows_bfloat16_kernel, widen_rows_float32_kernel,
+                   NULL, widen_rows_int8_kernel},
+    .write = {write_float16_kernel, write_bfloat16_kernel, write_float32_kernel, NULL},
+    .row_scores = {row_scores_float16_kernel, row_scores_bfloat16_kernel, row_scores_float32_kernel,
+                   NULL, row_scores_int8_kernel},
+    .row_values = {row_values_float16_kernel, row_values_bfloat16_kernel, row_values_float32_kernel,
+                   NULL, row_values_int8_kernel},
+    .store_row = {store_row_float16_kernel, store_row_bfloat16_kernel, store_row_float32_kernel,
+                  NULL, store_row_int8_kernel},
     .rotate = {rotate_float16_kernel, rotate_bfloat16_kernel, NULL, NULL},
     .shift = {shift_float16_kernel, shift_bfloat16_kernel, NULL, NULL},
 #else
+    .pack = {NULL, NULL, NULL, pack_float64_kernel},
+    .widen_rows = {NULL, NULL, NULL, widen_rows_float64_kernel, NULL},
+    .write = {NULL, NULL, NULL, write_float64_kernel},
+    .row_scores = {NULL, NULL, NULL, row_scores_float64_kernel, NULL},
+    .row_values = {NULL, NULL, NULL, row_values_float64_kernel, NULL},
     .rotate = {NULL, NULL, rotate_float32_kernel, rotate_float64_kernel},
     .shift = {NULL, NULL, shift_float32_kernel, shift_float64_kernel},
 #endif
+    .row_queries = row_queries_kernel,
+    .row_scale = row_scale_kernel,
+    .row_add = row_add_kernel,
+    .row_mark = row_mark_kernel,
+    .row_softmax = row_softmax_kernel,
+    .row_reset = row_reset_kernel,
+    .row_finish = row_finish_kernel,
     .settle = settle_kernel,
     .linear = linear_kernel,
     .widen = {widen_float16_kernel, widen_bfloat16_kernel},

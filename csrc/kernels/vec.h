@@ -118,6 +118,19 @@ PA_INLINE void vi_store_halves(void *p, vi x) {
 }
 #endif
 
+/* LANES contiguous signed bytes as `vf`, where there are instructions for it. */
+#if PA_REAL_BITS == 32 && PA_VEC_BYTES == 64 && defined(PA_HAVE_AVX512) && !defined(PA_SIMDE)
+#define PA_HAVE_BYTES 1
+PA_INLINE vf vf_load_bytes(const void *p) {
+  return (vf)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+#elif PA_REAL_BITS == 32 && PA_VEC_BYTES == 32 && defined(__AVX2__)
+#define PA_HAVE_BYTES 1
+PA_INLINE vf vf_load_bytes(const void *p) {
+  return (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+#endif
+
 /* LANES contiguous halves as `vf`, and back, where there are instructions for it. */
 #if PA_REAL_BITS == 32 && PA_VEC_BYTES == 64 && defined(PA_HAVE_AVX512) && !defined(PA_SIMDE)
 #define PA_HAVE_FLOAT16 1

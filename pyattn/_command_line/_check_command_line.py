@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +19,41 @@ def whole(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 2**31:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def number(text: str) -> float:
+    """An option that is a number; its range is the model's business."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def seed(text: str) -> int:
+    """An option that is a whole number of at least 0."""
+    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
+def system_needs_chat(system: str | None, chat: bool) -> None:
+    if system is not None and not chat:
+        raise CommandError("--system is for chats: use --chat too")
+
+
+def prompt(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise CommandError(f"standard input is not UTF-8: {error.reason}") from None
+
+
+def accepted(call: Callable[[], Any]) -> Any:
+    """What the model makes of the options, which it may refuse."""
+    try:
+        return call()
+    except ValueError as error:
+        raise CommandError(str(error)) from None
 
 
 def output(name: Path, written: Sequence[Path], read: Mapping[str, os.stat_result]) -> None:

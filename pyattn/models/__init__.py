@@ -1,11 +1,15 @@
-"""Real text encoders: the BERT family from a directory of Hugging Face's form, batch inference.
+"""Real models: text encoders of the BERT family, language models of the Llama family.
 
-Needs the extra: ``pip install 'pyattn[models]'``. See docs/models.md.
+Needs the extra: ``pip install 'pyattn[models]'``. See docs/models.md and docs/generation.md.
 
 >>> from pyattn.models import TextEncoder
 >>> encoder = TextEncoder.from_pretrained("all-MiniLM-L6-v2")  # doctest: +SKIP
 >>> encoder.encode(["one text", "another"]).shape  # doctest: +SKIP
 (2, 384)
+>>> from pyattn.models import TextGenerator
+>>> generator = TextGenerator.from_pretrained("SmolLM2-135M-Instruct")  # doctest: +SKIP
+>>> generator.generate(["The capital of France is"], max_tokens=1)  # doctest: +SKIP
+[' Paris']
 """
 
 from pyattn.models._errors import (
@@ -16,6 +20,7 @@ from pyattn.models._errors import (
     UnsupportedModelError,
 )
 from pyattn.models.text_encoder import TextEncoder
+from pyattn.models.text_generator import TextGenerator
 
 __all__ = [
     "BrokenFileError",
@@ -23,5 +28,6 @@ __all__ = [
     "ModelError",
     "TensorError",
     "TextEncoder",
+    "TextGenerator",
     "UnsupportedModelError",
 ]

@@ -189,6 +189,16 @@ def tensor_dtype(path: Path, name: str, dtype: str, known: Collection[str]) -> N
         raise TensorError(f"{path}: {name} is {dtype}, expected one of {', '.join(known)}")
 
 
+def no_other_tensors(path: Path, names: Collection[str], begin: str) -> None:
+    """None of `names` begins so: it would have a meaning that is not computed."""
+    others = sorted(n for n in names if n.startswith(begin) and not n.endswith(".inv_freq"))
+    if others:
+        raise UnsupportedModelError(
+            f"{path}: has tensors ({len(others)}) that such a model does not have: "
+            f"{', '.join(map(_name, others[:3]))}{', ...' if len(others) > 3 else ''}"
+        )
+
+
 def tokenizer(path: Path, error: BaseException, start: bytes) -> NoReturn:
     if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError, OSError)):
         raise error

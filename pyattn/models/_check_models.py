@@ -12,13 +12,13 @@ import numpy as np
 from pyattn._check_numbers import whole
 
 
-def extra(name: str) -> ModuleType:
-    """A package of the extra `models`."""
+def extra(name: str, extra: str = "models") -> ModuleType:
+    """A package of the extra."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
         raise ImportError(
-            f"pyattn.models needs the package {name}: pip install 'pyattn[models]'", name=name
+            f"pyattn.models needs the package {name}: pip install 'pyattn[{extra}]'", name=name
         ) from error
 
 

@@ -12,7 +12,7 @@ memory: a mapped file that somebody replaces ends the process.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -44,6 +44,8 @@ class Tensors(Mapping[str, np.ndarray]):
     bfloat16 comes widened to float32, which is exact.
     """
 
+    known: Collection[str] = FLOATS  # dtypes that can be read
+
     def __init__(self, entries: Mapping[str, Entry], files: Sequence[Path]) -> None:
         self.entries = entries
         self.files = files
@@ -61,7 +63,7 @@ class Tensors(Mapping[str, np.ndarray]):
 
     def renamed(self, names: Mapping[str, str]) -> Tensors:
         """Those under the new names that are the keys of `names`."""
-        return Tensors({new: self.entries[old] for new, old in names.items()}, self.files)
+        return type(self)({new: self.entries[old] for new, old in names.items()}, self.files)
 
     def __getitem__(self, name: str) -> np.ndarray:
         return widened(self.stored(name))

@@ -16,6 +16,23 @@ def find_tokenizer(directory: Path) -> Path:
     return path
 
 
+def read_tokenizer(path: Path) -> Any:
+    """A tokenizers.Tokenizer that neither pads nor cuts."""
+    library: Any = _check_models.extra("tokenizers")
+    start = b""
+    try:
+        text = path.read_bytes()  # here: a path need not be UTF-8, as the library wants it
+        start = text[:32]
+        tokenizer = library.Tokenizer.from_buffer(text)
+        # The file's own settings are of its last use: some pad or cut every text to 128 tokens.
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.encode("a trial")
+    except BaseException as error:  # also a panic of the library's Rust, which is no Exception
+        _check_files.tokenizer(path, error, start)
+    return tokenizer
+
+
 class TextTokenizer:
     """Tokenizes one text after the other: threads and forks of the caller are safe.
 
@@ -25,18 +42,7 @@ class TextTokenizer:
     """
 
     def __init__(self, path: Path, longest: int, lower_case: bool) -> None:
-        library: Any = _check_models.extra("tokenizers")
-        start = b""
-        try:
-            text = path.read_bytes()  # here: a path need not be UTF-8, as the library wants it
-            start = text[:32]
-            self._tokenizer = library.Tokenizer.from_buffer(text)
-            # The file's own settings are of its last use: some pad or cut every text to 128 tokens.
-            self._tokenizer.no_padding()
-            self._tokenizer.no_truncation()
-            self._tokenizer.encode("a trial")
-        except BaseException as error:  # also a panic of the library's Rust, which is no Exception
-            _check_files.tokenizer(path, error, start)
+        self._tokenizer = read_tokenizer(path)
         self.special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         _check_files.room_for_text(path, longest, self.special)
         self._tokenizer.enable_truncation(longest)
@@ -62,10 +68,10 @@ class TextTokenizer:
         return sum(len(part.ids) - self.special for part in parts) + self.special
 
     def _encoding(self, text: str) -> Any:
-        return self._tokenizer.encode(_unicode(text.lower() if self.lower_case else text))
+        return self._tokenizer.encode(unicode_text(text.lower() if self.lower_case else text))
 
 
-def _unicode(text: str) -> str:
+def unicode_text(text: str) -> str:
     """Lone surrogates, which stand for no character, become U+FFFD."""
     if text.isascii():
         return text

@@ -44,6 +44,11 @@ static void put(void *x, ptrdiff_t i, double value) {
          K->real_bytes == 4 ? (const void *)&single : (const void *)&value, real_bytes());
 }
 
+/* The table's type. */
+static pa_element real_element(void) {
+  return K->real_bytes == 4 ? PA_ELEMENT_FLOAT32 : PA_ELEMENT_FLOAT64;
+}
+
 static double rounded(double x) { return K->real_bytes == 4 ? (double)(float)x : x; }
 
 /* Equal, the sign of 0 included; a NaN is like another. */
@@ -86,7 +91,7 @@ static void state_give(state *s) {
 
 /* --- Numbers of every type, by the book */
 
-static const int element_bytes[] = {2, 2, 4, 8, 1};
+static const int element_bytes[] = {2, 2, 4, 8, 1, 1};
 
 static double single_of(uint32_t bits) {
   float x;
@@ -98,7 +103,8 @@ static double element_at(pa_element element, const char *at) {
   uint16_t half;
   uint32_t word;
   double wide;
-  memcpy(&half, at, sizeof half);
+  if (element_bytes[element] == 2) memcpy(&half, at, sizeof half);
+  else half = 0;
   switch (element) {
     case PA_ELEMENT_FLOAT16: {
       const int exponent = half >> 10 & 31, fraction = half & 1023;
@@ -109,6 +115,7 @@ static double element_at(pa_element element, const char *at) {
     }
     case PA_ELEMENT_BFLOAT16: return single_of((uint32_t)half << 16);
     case PA_ELEMENT_FLOAT32: return memcpy(&word, at, sizeof word), single_of(word);
+    case PA_ELEMENT_INT8: return *(const signed char *)at;
     default: return memcpy(&wide, at, sizeof wide), wide;
   }
 }

@@ -7,6 +7,10 @@
 
 static int real; /* bytes */
 
+static pa_element element_of(pa_type type) {
+  return type == PA_FLOAT32 ? PA_ELEMENT_FLOAT32 : PA_ELEMENT_FLOAT64;
+}
+
 static double get(const char *at) {
   float single;
   double wide;
@@ -92,7 +96,7 @@ static char *at(const pa_attention_call *c, const pa_view *v, int64_t b, int64_t
 
 /* --- Terms */
 
-static const int element_bytes[] = {2, 2, 4, 8, 1};
+static const int element_bytes[] = {2, 2, 4, 8, 1, 1};
 
 /* Numbers that every element type holds, and -inf. */
 static void element_put(pa_element e, char *to, double x) {
@@ -106,7 +110,7 @@ static void element_put(pa_element e, char *to, double x) {
                                    (isinf(x) ? 0x7C00
                                              : ((bits >> 13 & 0x3FFFF) - (112 << 10)) & 0x7FFF));
   const char byte = (char)(x != -HUGE_VAL ? 1 << below(8) : 0);
-  const void *from[] = {&half, &half, &single, &x, &byte};
+  const void *from[] = {&half, &half, &single, &x, NULL, &byte};
   memcpy(to, from[e], (size_t)element_bytes[e]);
 }
 
@@ -157,7 +161,7 @@ static void two_levels(int64_t n, pa_axis *axis, int64_t extents[2]) {
 }
 
 static array table_take(const pa_attention_call *c, pa_term *t, int only_hides) {
-  t->element = (pa_element)below(5);
+  t->element = below(5) ? (pa_element)below(4) : PA_ELEMENT_BOOL;
   int64_t extent[7] = {c->batch[0], c->batch[1], c->heads};
   two_levels(c->queries, &t->row, extent + 3);
   two_levels(c->keys, &t->col, extent + 5);
@@ -520,7 +524,7 @@ static void test_call(pa_type type, int d, int dv, int queries, int keys, int wh
   const int kv_heads = 1 + below(2), heads = kv_heads * (1 + below(3)),
             packed = below(5) == 0 && what != WEIGHTS;
   memset(&c, 0, sizeof c);
-  c.type = type, c.batch_axes = 2;
+  c.type = type, c.query_element = c.key_element = element_of(type), c.batch_axes = 2;
   c.batch[0] = 1 + below(2), c.batch[1] = 1 + below(packed ? 4 : 2);
   c.heads = heads, c.kv_heads = kv_heads, c.queries = queries, c.keys = keys;
   c.d = d, c.dv = dv, c.scale = (uniform() - 0.3) / sqrt(d);
@@ -583,7 +587,8 @@ static void test_least_bias(pa_type type, pa_element element, double least) {
   array query, key, value, out;
   const int64_t q[] = {1, 1, 1, 1, d}, k[] = {1, 1, 1, keys, d};
   memset(&c, 0, sizeof c);
-  c.type = type, c.heads = c.kv_heads = c.queries = 1, c.keys = keys, c.d = c.dv = d, c.scale = 1;
+  c.type = type, c.query_element = c.key_element = element_of(type);
+  c.heads = c.kv_heads = c.queries = 1, c.keys = keys, c.d = c.dv = d, c.scale = 1;
   c.left = c.right = PA_UNLIMITED;
   c.query = view_take(&query, q, real, 0, 0), c.key = view_take(&key, k, real, 0, 0);
   c.value = view_take(&value, k, real, 0, 0), c.out = view_take(&out, q, real, 0, 0);

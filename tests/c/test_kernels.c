@@ -30,7 +30,7 @@ static void test_pack_and_write(int d, int width, ptrdiff_t col) {
     for (int k = 0; k < d; ++k) put(from[l] + k * col, 0, normal());
   }
   guarded panel = panel_take(d, width), factor = panel_take(2, width);
-  K->pack(panel.data, (const char *const *)from, col, d, width, 0.5);
+  K->pack[real_element()](panel.data, (const char *const *)from, col, d, width, 0.5);
   int bad = 0;
   for (int k = 0; k < d; ++k)
     for (int l = 0; l < lanes; ++l)
@@ -41,7 +41,7 @@ static void test_pack_and_write(int d, int width, ptrdiff_t col) {
   const int count = lanes - below(K->lanes);
   for (int l = 0; l < lanes; ++l) put(factor.data, l, 3), put(factor.data, lanes + l, 1);
   for (int k = 0; k < d; ++k) put(panel.data, k * lanes + below(lanes), below(2) ? -0.0 : 0.0);
-  K->write(to, back_col, panel.data, d, width, count, factor.data);
+  K->write[real_element()](to, back_col, panel.data, d, width, count, factor.data);
   bad = 0;
   for (int l = 0; l < lanes; ++l) {
     for (int k = 0; l < count && k < d; ++k) {
@@ -427,7 +427,7 @@ static void test_strongest(int width) {
   for (int from = 0; from < k; from += MAX_KEYS) /* nothing above the top: it stays */
     K->softmax(tile.data + (size_t)(from * lanes) * real_bytes(),
                k - from < MAX_KEYS ? k - from : MAX_KEYS, width, s.top.data, &s.view, alpha.data);
-  K->write(to, K->real_bytes, tile.data, k, width, count, factor.data);
+  K->write[real_element()](to, K->real_bytes, tile.data, k, width, count, factor.data);
   for (int l = 0; l < count; ++l) {
     bad += memcmp(back[l].data, weights[l].data, back[l].bytes) != 0;
     guarded_give(&back[l]), guarded_give(&weights[l]), guarded_give(&indices[l]);

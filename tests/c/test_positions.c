@@ -501,13 +501,13 @@ static void test_table(void) {
     const int ours = (K->real_bytes == 4) == is_half(element);
     CHECK((K->rotate[e] != NULL) == ours && (K->shift[e] != NULL) == ours, "element %d", e);
     if (!ours) continue;
-    test_kernels(element);
-    if (is_half(element)) test_conversions(element);
+    if (!THREADS_ONLY) test_kernels(element);
+    if (!THREADS_ONLY && is_half(element)) test_conversions(element);
     for (int i = 0; i < CALLS; ++i)
       for (int what = ROTATE; what <= SHIFT; ++what) test_driver(element, what, i % 8 == 0);
     for (int i = 0; i < LARGE_ROUNDS; ++i) test_large(element, LARGE_ROUNDS == 3 ? i : below(3));
   }
-  test_copy();
+  if (!THREADS_ONLY) test_copy();
 }
 
 int main(void) {

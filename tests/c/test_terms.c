@@ -445,6 +445,7 @@ static void test_unfold(int keys, int width) {
 static void test_rows(void) {
   for (int keys = 1; keys <= MAX_KEYS; ++keys) {
     for (int e = 0; e <= PA_ELEMENT_BOOL; ++e) {
+      if (e == PA_ELEMENT_INT8) continue; /* no table is of them */
       const ptrdiff_t size = element_bytes[e], steps[] = {size, -size, 0, 2 * size, 2 * size + 1};
       for (int i = 0; i < 10; ++i) {
         const ptrdiff_t step = i < 5 ? steps[i] : any_element_step((pa_element)e);
