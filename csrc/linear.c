@@ -19,6 +19,7 @@
 enum {
   ROW_BLOCK = 128,  /* of the weights that pass by for them, little then comes from L3 */
   SUM_STEPS = 512,  /* inputs of one chain; longer sums are made of several */
+  FEW_ROWS = 8,     /* for which halves are widened where they are used, not beforehand */
   MANY_TASKS = 256, /* about so many, or one for each block: enough for a large server */
 };
 
@@ -95,7 +96,7 @@ static void piece_of_layer(const job *j, int layer, int64_t panel, piece *p, cha
   char *sums = desk + j->x_bytes, *wide = sums + j->sums_bytes;
   int width;
   const char *from = pa_weights_panel(w, l->packed, panel, &p->first_output, &width);
-  const int lanes = width * w->lanes;
+  const int lanes = width * w->lanes, halves = w->stored_bytes != w->real_bytes;
   p->outputs = (int)min64(lanes, w->outputs - p->first_output);
   const pa_completion completion = {
       .activation = l->activation,
@@ -108,13 +109,15 @@ static void piece_of_layer(const job *j, int layer, int64_t panel, piece *p, cha
   for (int64_t input = 0; input < w->inputs; input += SUM_STEPS) {
     const int64_t steps = min64(SUM_STEPS, w->inputs - input);
     const pa_matrix x = {p->x.data + (size_t)input * w->real_bytes, p->x.row, 0};
+    const int few = halves && p->rows <= FEW_ROWS;
     const char *weights = from;
-    if (w->stored_bytes != w->real_bytes) {
+    if (halves && !few) {
       kernels->widen[w->stored](wide, from, (ptrdiff_t)steps * lanes);
       weights = wide;
     }
-    kernels->linear(&x, p->rows, (ptrdiff_t)steps, weights, width, input == 0, sums,
-                    input + steps == w->inputs ? &completion : NULL);
+    (few ? kernels->linear_few[w->stored] : kernels->linear)(
+        &x, p->rows, (ptrdiff_t)steps, weights, width, input == 0, sums,
+        input + steps == w->inputs ? &completion : NULL);
     from += (size_t)(steps * lanes) * w->stored_bytes;
   }
 }

@@ -19,6 +19,34 @@ def attention(
     scale: float,
     softcap: float,
 ) -> None: ...
+class Page:
+    keys: np.ndarray
+    values: np.ndarray
+    key_scales: np.ndarray | None
+    value_scales: np.ndarray | None
+    def __init__(
+        self,
+        keys: np.ndarray,
+        values: np.ndarray,
+        key_scales: np.ndarray | None = None,
+        value_scales: np.ndarray | None = None,
+    ) -> None: ...
+
+def store(page: Page, first: int, keys: np.ndarray, values: np.ndarray) -> None: ...
+def attention_pages(
+    query: np.ndarray,
+    sequences: list[list[Page]],
+    out: np.ndarray,
+    lse: np.ndarray | None,
+    query_start: np.ndarray | None,
+    key_lengths: np.ndarray,
+    sinks: np.ndarray | None,
+    terms: list[tuple[str, int, np.ndarray]],
+    left: int,
+    right: int,
+    scale: float,
+    softcap: float,
+) -> None: ...
 def rope(
     x: np.ndarray, out: np.ndarray, index: np.ndarray, table: np.ndarray, interleaved: bool
 ) -> None: ...

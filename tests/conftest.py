@@ -13,7 +13,7 @@ settings.register_profile(
     deadline=None,
     derandomize=not STRESS,  # the quick suite is the same every time, the long one looks further
     database=None,
-    max_examples=4000 if STRESS else 160,
+    max_examples=4000 if STRESS else 120,
     # Fixtures here only choose settings of the library; there is nothing to reset per example.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -36,7 +36,7 @@ def run_cases(isa, count, dtype=np.float32, seed=0, rare=0, **shape):
 
 
 def test_random_cases(isa):
-    run_cases(isa, 2000)
+    run_cases(isa, 1200)
 
 
 def test_random_cases_in_float64(isa):
@@ -44,7 +44,7 @@ def test_random_cases_in_float64(isa):
 
 
 def test_random_cases_with_options(isa):
-    run_cases(isa, 1200, seed=100, rare=1000, with_options=True)
+    run_cases(isa, 750, seed=100, rare=1000, with_options=True)
 
 
 def test_random_cases_with_options_in_float64(isa):

@@ -126,7 +126,8 @@ def test_block_edges(check, dtype, option, rng):
 
 @pytest.mark.parametrize("option", options_for(5, 6))
 def test_chunk_edges(check, option, rng):
-    for keys in LONG_EDGES:
+    """Every other one; with the next option the ones between."""
+    for keys in LONG_EDGES[list(OPTIONS).index(option) % 2 :: 2]:
         check(operands(rng, 3, 2, 5, keys, d=8, kv_heads=1), OPTIONS[option](3, 2, 5, keys))
     # Enough units (64) that a unit goes through its chunks by itself.
     check(operands(rng, 40, 2, 2, 1025, d=4, dv=2), OPTIONS[option](40, 2, 2, 1025))

@@ -18,8 +18,9 @@ def z(*shape, dtype=F):
 
 X = z(1, 2, 4, 8)  # a query, key and value that fit together
 
-NOT_FLOAT = "must be float32 or float64, got {0}: use {1}.astype(numpy.float32)"
-HALF = "half precision is not supported yet: use {0}.astype(numpy.float32)"
+FLOATS = "must be float16, bfloat16, float32 or float64, got "
+NOT_FLOAT = FLOATS + "{0}: use {1}.astype(numpy.float32)"
+MIXED = "must have the same dtype, or query float32 and the others one of float16 and bfloat16: "
 
 Y = z(1, 2, 6, 8)  # a key and value of another length, for scores of (1, 2, 4, 6)
 
@@ -55,13 +56,13 @@ CASES = [
         [X.astype("f8"), X, X],
         {},
         TypeError,
-        "query, key and value must have the same dtype: query float64, key float32, value float32",
+        "query, key and value " + MIXED + "query float64, key float32, value float32",
     ),
     (
         [X, X, X.astype(">f8")],
         {},
         TypeError,
-        "query, key and value must have the same dtype: query float32, key float32, value float64",
+        "query, key and value " + MIXED + "query float32, key float32, value float64",
     ),
     (
         [X, np.ma.masked_array(X), X],
@@ -70,8 +71,18 @@ CASES = [
         "key is a masked array; its mask would be ignored. Fill it (x.filled(0)) and hide keys "
         "with key_lengths",
     ),
-    ([X.astype("f2"), X, X], {}, NotImplementedError, "query is float16; " + HALF.format("query")),
-    ([X, X, X.astype(">f2")], {}, NotImplementedError, "value is float16; " + HALF.format("value")),
+    (
+        [X.astype("f2"), X, X],
+        {},
+        TypeError,
+        "query, key and value " + MIXED + "query float16, key float32, value float32",
+    ),
+    (
+        [X, X.astype(">f2"), X],
+        {},
+        TypeError,
+        "query, key and value " + MIXED + "query float32, key float16, value float32",
+    ),
     # shapes
     (
         [z(4), X, X],
@@ -83,7 +94,7 @@ CASES = [
         [X, X, 1.0],
         {},
         TypeError,
-        "query, key and value must have the same dtype: query float32, key float32, value float64",
+        "query, key and value " + MIXED + "query float32, key float32, value float64",
     ),
     ([X, X, F(1)], {}, ValueError, "value needs at least 2 axes (length, size), got ()"),
     (
@@ -506,13 +517,14 @@ def test_attention_topk(arrays, options, kind, text):
             [X],
             [z(1, 2, 4, dtype=np.float64)],
             TypeError,
-            "outs[0] and lses[0] must have the same dtype: outs[0] float32, lses[0] float64",
+            "all outs must have the same dtype, and lses theirs, or float32 for halves: "
+            "outs[0] float32, lses[0] float64",
         ),
         (
             [X, X],
             [z(1, 2, 4), z(1, 2, 4, dtype=int)],
             TypeError,
-            "lses[1] " + NOT_FLOAT.format("int64", "lses[1]"),
+            "lses[1] must be float32 or float64, got int64: use lses[1].astype(numpy.float32)",
         ),
     ],
 )
@@ -525,7 +537,7 @@ def test_merge_attention(outs, lses, kind, text):
 def test_bfloat16_by_name():
     """Known by the name of the dtype: ml_dtypes is no dependency."""
     ml_dtypes = pytest.importorskip("ml_dtypes")
-    with pytest.raises(NotImplementedError, match="query is bfloat16"):
+    with pytest.raises(TypeError, match="query bfloat16, key float32, value float32"):
         pyattn.attention(X.astype(ml_dtypes.bfloat16), X, X)
 
 

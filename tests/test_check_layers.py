@@ -17,7 +17,7 @@ W = z(3, 4)  # a weight: 4 inputs, 3 outputs
 X = z(2, 5, 4)
 FLOATS = "must be float16, bfloat16, float32 or float64, got "
 NOT_FLOAT = "must be float32 or float64, got {0}: use {1}.astype(numpy.float32)"
-HALF = "{0} is float16; half precision is not supported yet: use {0}.astype(numpy.float32)"
+HALF = "{0} is float16; half precision is not supported here: use {0}.astype(numpy.float32)"
 MASKED = (
     "{0} is a masked array; its mask would be ignored. Fill it (x.filled(0)) and hide keys with "
     "key_lengths"

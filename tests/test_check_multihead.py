@@ -262,7 +262,7 @@ CALLS = [
         [X.astype("f2")],
         {},
         NotImplementedError,
-        "query is float16; half precision is not supported yet: use query.astype(numpy.float32)",
+        "query is float16; half precision is not supported here: use query.astype(numpy.float32)",
     ),
     (
         LAYER,

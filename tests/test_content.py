@@ -463,7 +463,7 @@ CASES = [
     (lambda: positional.shaw_bias(Q, T, 5, left=1, query_start=0.0), TypeError,
      "shaw_bias: query_start must be an integer, got float"),
     (lambda: positional.shaw_bias(Q.astype("f2"), T, 5), NotImplementedError,
-     "shaw_bias: query is float16; half precision is not supported yet: "
+     "shaw_bias: query is float16; half precision is not supported here: "
      "use query.astype(numpy.float32)"),
     (lambda: positional.shaw_values(np.ones(3), T), ValueError,
      "shaw_values: weights needs at least 2 axes (queries, keys), got (3,)"),

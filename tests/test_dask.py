@@ -385,14 +385,15 @@ K = da.zeros((2, 2, 7, 8), chunks=3, dtype=F)
             [Q.astype(np.int32), K, K],
             {},
             TypeError,
-            "query must be float32 or float64, got int32: use query.astype(numpy.float32)",
+            "query must be float16, bfloat16, float32 or float64, got int32: "
+            "use query.astype(numpy.float32)",
         ),
         (
             [Q, K, K.astype(np.float64)],
             {},
             TypeError,
-            "query, key and value must have the same dtype: "
-            "query float32, key float32, value float64",
+            "query, key and value must have the same dtype, or query float32 and the others one of "
+            "float16 and bfloat16: query float32, key float32, value float64",
         ),
         (
             [Q, K, da.ma.masked_equal(K, 1)],

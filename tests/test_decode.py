@@ -166,8 +166,8 @@ def test_company_changes_nothing(each_isa, group, queries, rng):
 
 @pytest.mark.parametrize("option", ["all", "causal lengths", "window", "everything"])
 def test_chunks_side_by_side_or_one_by_one(each_isa, option, rng):
-    """Of few sequences chunks are computed side by side, of many each unit goes through its own: the
-    same bits."""
+    """Of few sequences the chunks are computed side by side, of many each unit goes through its
+    own: the same bits."""
     batch, heads, keys = 40, 4, 1300
     arrays = operands(rng, batch, heads, 1, keys, 8, 5, kv_heads=2)
     options = OPTIONS[option](batch, heads, 1, keys)

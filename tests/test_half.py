@@ -115,7 +115,7 @@ def naive(query, key, value, dtype):
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.parametrize("queries, keys", [(1, 300), (3, 1500), (30, 300), (20, 1500)])
+@pytest.mark.parametrize("queries, keys", [(1, 300), (3, 1500), (20, 600)])
 def test_error_beside_the_naive_one(each_isa, dtype, queries, keys, rng):
     """At most half a unit in the last place of the result, and a little: a tenth of what the naive
     computation is off by is not unusual."""
@@ -247,20 +247,18 @@ def test_every_value(isa, dtype, rows):
 
 @ROWS
 @pytest.mark.parametrize("dtype", HALVES)
-def test_every_query_and_key(isa, dtype, rows):
+def test_every_query_and_key(each_isa, dtype, rows):
     """The score of each number with 1 is the number."""
     numbers, ones = every(dtype), np.ones(2**16, dtype)
+    finite = np.abs(numbers.astype(F)) < 2e38  # larger ones overflow on their way
+    score = numbers[finite].astype(F)
     for a, b in ((numbers, ones), (ones, numbers)):
         q = np.repeat(a[:, None, None, None], rows, axis=2)
         k = b[:, None, None, None]
-        with np.errstate(invalid="ignore"):  # in converting signalling NaNs
+        for _ in each_isa():
             _, lse = pyattn.attention(q, k, k, scale=1.0, return_lse=True)
-            wide = widened((q, k, k))
-        expected = pyattn.attention(*wide, scale=1.0, return_lse=True)[1]
-        assert_same_bits(tidy(lse), tidy(expected))
-        finite = np.abs(numbers.astype(F)) < 2e38  # larger ones overflow on their way
-        score = numbers[finite].astype(F)
-        np.testing.assert_allclose(lse[finite, 0, 0], score, rtol=1e-6, atol=1e-37)
+            np.testing.assert_allclose(lse[finite, 0, 0], score, rtol=1e-6, atol=1e-37)
+            assert np.array_equal(np.isnan(lse[:, 0, 0]), np.isnan(numbers.astype(F)))
 
 
 @ROWS

@@ -21,6 +21,7 @@ from support import (
 import pyattn
 from pyattn import biases, masks, reference
 
+F = np.float32
 # queries, keys: few rows and more than a chunk, block edges, a square, several panels and chunks
 SHAPES = [(2, 600), (20, 65), (70, 70), (40, 1090)]
 CALLS = [(shape, name) for shape in SHAPES for name in options_for(*shape)]
@@ -58,7 +59,7 @@ def test_hidden_from_all(each_isa, shape, name, rng):
         keys, values = (poisoned(a, hidden, "mixed") for a in (k, v))
         for _ in each_isa():
             expected = attend((q, k, v), options)
-            for bad in (both, (keys, values), (k, values), (keys, v)):
+            for bad in (both, (keys, values), (k, values), (keys, v))[: 4 if dtype == F else 2]:
                 assert_same_bits(attend((q, *bad), options), expected)
 
 
@@ -71,11 +72,11 @@ def test_hidden_from_some(each_isa, shape, name, rng):
     seen = visible((2, 4, *shape), options)
     poisonings = []
     for n, row in enumerate(sorted({0, queries // 2, queries - 1})):
-        for poison in ("mixed", list(POISONS)[(n + queries) % len(POISONS)]):
-            at = n % 2, 2 * n % 4 + n // 2, row
-            hidden = np.zeros((2, 2, keys), bool)
-            hidden[at[0], at[1] // 2] = ~seen[at]
-            poisonings.append((at, [poisoned(a, hidden, poison) for a in (k, v)]))
+        poison = list(POISONS)[(n + queries) % len(POISONS)] if n == 1 else "mixed"
+        at = n % 2, 2 * n % 4 + n // 2, row
+        hidden = np.zeros((2, 2, keys), bool)
+        hidden[at[0], at[1] // 2] = ~seen[at]
+        poisonings.append((at, [poisoned(a, hidden, poison) for a in (k, v)]))
     for _ in each_isa():
         expected = attend((q, k, v), options)
         for at, bad in poisonings:
@@ -95,7 +96,8 @@ def test_hidden_in_the_bias(each_isa, shape, name, rng):
         own = options.get("bias")
         return options | {"bias": array if own is None else biases.dense(array) + own}
 
-    for dtype, poison in (np.float16, "mixed"), (np.float32, "mixed"), (np.float64, "nan"):
+    kinds = (F, "mixed"), (np.float16, "mixed"), (np.float64, "nan")
+    for dtype, poison in kinds if shape[0] == 20 else kinds[:1]:
         bias = more.astype(dtype)
         bad = poisoned(bias, hidden, poison)
         for _ in each_isa():
@@ -159,7 +161,7 @@ def test_attended_bias(each_isa, shape, name, rng):
     places = (0, 0, 0, 0), (1, 1, shape[0] - 1, shape[1] - 1), (0, 1, shape[0] // 2, 3)
     for _ in each_isa():
         expected = attend(arrays, options | {"bias": biases.dense(bias) + own})
-        for at, poison in ((at, poison) for at in places for poison in (np.nan, np.inf)):
+        for at, poison in (*((at, np.nan) for at in places), (places[-1], np.inf)):
             bad = bias.copy()
             bad[at] = poison
             got = attend(arrays, options | {"bias": biases.dense(bad) + own})

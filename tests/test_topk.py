@@ -57,9 +57,9 @@ def test_options(isa, option, rng):
     for queries, keys in ((1, 1), (20, 65), (70, 70), (3, 600)):
         if option not in options_for(queries, keys):
             continue
-        for dtype in FLOATS:
+        for dtype in FLOATS if queries == 20 else (F,):
             q, k, _ = operands(rng, 2, 4, queries, keys, d=5, kv_heads=2, dtype=dtype)
-            for count in {1, min(7, keys), keys}:
+            for count in {1, keys} if queries == 20 else {min(7, keys)}:
                 check(q, k, count, OPTIONS[option](2, 4, queries, keys))
 
 

@@ -146,7 +146,7 @@ PA_INLINE void store_float16(char *at, vf x) {
 }
 
 /* The same with the type as a number, in the order of pa_element: a constant after inlining. */
-enum { FLOAT16, BFLOAT16, FLOAT32, FLOAT64, INT8 };
+enum { FLOAT16, BFLOAT16, FLOAT32, FLOAT64, INT8, REAL = PA_REAL_BITS == 32 ? FLOAT32 : FLOAT64 };
 
 PA_INLINE ptrdiff_t type_bytes(int type) {
   return type == FLOAT64 ? 8 : type == FLOAT32 ? 4 : type == INT8 ? 1 : 2;

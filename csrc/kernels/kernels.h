@@ -293,6 +293,11 @@ typedef struct pa_kernels {
   void (*linear)(const pa_matrix *x, int rows, ptrdiff_t steps, const void *panel, int width,
                  int fresh, void *sums, const pa_completion *completion);
 
+  /* The same bits from a panel of halves, by pa_element, each widened once for every four rows.
+   * Only in the table of float. */
+  void (*linear_few[2])(const pa_matrix *x, int rows, ptrdiff_t steps, const void *panel, int width,
+                        int fresh, void *sums, const pa_completion *completion);
+
   /* Halves to `real` and back, by pa_element; `count` is a multiple of `lanes`. */
   void (*widen[2])(void *to, const char *from, ptrdiff_t count);
   void (*narrow[2])(char *to, const void *from, ptrdiff_t count);

@@ -60,9 +60,9 @@ static void complete(const pa_completion *c, const real *sums, ptrdiff_t row, in
 /* Completed tile by tile, so that stores go on beside the next products. What completion reads and
  * writes is fetched before, a row at a time between parts of the products: all rows at once would
  * take every place there is for lines on their way, and the products would wait. */
-PA_INLINE void linear_tile(const int rows, const int width, ptrdiff_t row, const pa_matrix *x,
-                           ptrdiff_t steps, const real *panel, int fresh, real *sums,
-                           const pa_completion *completion) {
+PA_INLINE void linear_tile(const int rows, const int width, ptrdiff_t row, const int type,
+                           const pa_matrix *x, ptrdiff_t steps, const char *panel, int fresh,
+                           real *sums, const pa_completion *completion) {
   pa_matrix a = {x->data + row * x->row, x->row, (ptrdiff_t)sizeof(real)};
   vf acc[MAX_ROWS][MAX_WIDTH];
   tile_clear(rows, width, acc);
@@ -73,9 +73,9 @@ PA_INLINE void linear_tile(const int rows, const int width, ptrdiff_t row, const
       outlet_prefetch(&completion->gate, r, completion->count);
       outlet_prefetch(&completion->residual, r, completion->count);
     }
-    tile_sum(0, 1, rows, width, &a, panel, steps - from < part ? steps - from : part, acc);
+    tile_sum(0, 1, rows, width, &a, type, panel, steps - from < part ? steps - from : part, acc);
     a.data += part * (ptrdiff_t)sizeof(real);
-    panel += part * width * LANES;
+    panel += part * width * LANES * type_bytes(type);
   }
   real *to = sums + row * width * LANES;
 #pragma GCC unroll 16
@@ -89,10 +89,32 @@ PA_INLINE void linear_tile(const int rows, const int width, ptrdiff_t row, const
 static void linear_kernel(const pa_matrix *x, int rows, ptrdiff_t steps, const void *panel,
                           int width, int fresh, void *sums, const pa_completion *completion){
 #define CALL(w) \
-  FOR_EACH_TILE(linear_tile, tile_rows(w), w, rows, x, steps, panel, fresh, sums, completion)
+  FOR_EACH_TILE(linear_tile, tile_rows(w), w, rows, REAL, x, steps, panel, fresh, sums, completion)
     FOR_WIDTH(width, CALL)
 #undef CALL
 }
+
+/* By fours and ones: every shape there is takes the compiler its time. */
+#define LINEAR_FEW(type, TYPE)                                                                \
+  static void linear_few_##type##_kernel(const pa_matrix *x, int rows, ptrdiff_t steps,       \
+                                         const void *panel, int width, int fresh, void *sums, \
+                                         const pa_completion *completion) {                   \
+    ptrdiff_t row = 0;                                                                        \
+    FOR_WIDTH(width, CALL_##TYPE)                                                             \
+  }
+#define CALL(w, TYPE)                                                       \
+  for (; row + 4 <= rows; row += 4)                                         \
+    linear_tile(4, w, row, TYPE, x, steps, panel, fresh, sums, completion); \
+  for (; row < rows; ++row) linear_tile(1, w, row, TYPE, x, steps, panel, fresh, sums, completion)
+#define CALL_FLOAT16(w) CALL(w, FLOAT16)
+#define CALL_BFLOAT16(w) CALL(w, BFLOAT16)
+#if PA_REAL_BITS == 32
+LINEAR_FEW(float16, FLOAT16) LINEAR_FEW(bfloat16, BFLOAT16)
+#endif
+#undef CALL_FLOAT16
+#undef CALL_BFLOAT16
+#undef CALL
+#undef LINEAR_FEW
 
 /* Panels hold whole vectors, so there is no rest. */
 #define CONVERT(type, TYPE)                                                         \
@@ -104,7 +126,7 @@ static void linear_kernel(const pa_matrix *x, int rows, ptrdiff_t steps, const v
     for (ptrdiff_t i = 0; i < count; i += LANES)                                    \
       store_##type(to + i * type_bytes(TYPE), vf_load((const real *)from + i));     \
   }
-CONVERT(float16, FLOAT16) CONVERT(bfloat16, BFLOAT16)
+    CONVERT(float16, FLOAT16) CONVERT(bfloat16, BFLOAT16)
 #undef CONVERT
 
 #endif

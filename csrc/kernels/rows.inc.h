@@ -60,12 +60,33 @@ RUN(float32, 4)
 RUN(float64, 8)
 #undef RUN
 
+PA_INLINE int equal_rows(const char *const *rows) {
+  int equal = 1;
+  for (int l = 1; l < LANES; ++l) equal &= rows[l] == rows[0];
+  return equal;
+}
+
+/* The same for LANES rows that are one. */
+#define SPREAD(type)                                                                        \
+  PA_INLINE void spread_##type(real *to, ptrdiff_t stride, const char *row, ptrdiff_t step, \
+                               ptrdiff_t length, real scale) {                              \
+    for (ptrdiff_t k = 0; k < length; ++k)                                                  \
+      vf_store(to + k * stride, vf_set1(read_##type(row + k * step) * scale));              \
+  }
+SPREAD(float16)
+SPREAD(bfloat16)
+SPREAD(float32)
+SPREAD(float64)
+#undef SPREAD
+
 #define PACK(type)                                                                      \
   static void pack_##type##_kernel(void *panel, const char *const *rows, ptrdiff_t col, \
                                    ptrdiff_t d, int width, double scale) {              \
-    for (int j = 0; j < width; ++j)                                                     \
-      run_##type((real *)panel + (ptrdiff_t)j * LANES, (ptrdiff_t)width * LANES,        \
-                 rows + (ptrdiff_t)j * LANES, 0, col, d, (real)scale);                  \
+    const ptrdiff_t stride = (ptrdiff_t)width * LANES;                                  \
+    for (real *to = panel; width > 0; --width, to += LANES, rows += LANES) {            \
+      if (equal_rows(rows)) spread_##type(to, stride, rows[0], col, d, (real)scale);    \
+      else run_##type(to, stride, rows, 0, col, d, (real)scale);                        \
+    }                                                                                   \
   }
 #if PA_REAL_BITS == 32
 PACK(float16)
@@ -114,12 +135,6 @@ WIDEN_ROWS(float64, FLOAT64)
 #endif
 #undef WIDEN_ROWS
 
-PA_INLINE int equal_rows(const char *const *rows) {
-  int equal = 1;
-  for (int l = 1; l < LANES; ++l) equal &= rows[l] == rows[0];
-  return equal;
-}
-
 #define LAY(type)                                                                                 \
   static void lay_##type##_kernel(void *tile, const char *const *rows, const pa_columns *columns, \
                                   int width) {                                                    \
@@ -130,9 +145,7 @@ PA_INLINE int equal_rows(const char *const *rows) {
       for (int r = 0; r < columns->count; ++r) {                                                  \
         const pa_run *run = &columns->runs[r];                                                    \
         if (equal)                                                                                \
-          for (int k = 0; k < run->length; ++k)                                                   \
-            vf_store(to + k * stride,                                                             \
-                     vf_set1(read_##type(rows[0] + run->offset + k * columns->step)));            \
+          spread_##type(to, stride, rows[0] + run->offset, columns->step, run->length, 1);        \
         else run_##type(to, stride, rows, run->offset, columns->step, run->length, 1);            \
         to += run->length * stride;                                                               \
       }                                                                                           \

@@ -62,6 +62,7 @@ const pa_kernels PA_TABLE(PA_ISA, PA_REAL_BITS) = {
                    NULL, row_values_int8_kernel},
     .store_row = {store_row_float16_kernel, store_row_bfloat16_kernel, store_row_float32_kernel,
                   NULL, store_row_int8_kernel},
+    .linear_few = {linear_few_float16_kernel, linear_few_bfloat16_kernel},
     .rotate = {rotate_float16_kernel, rotate_bfloat16_kernel, NULL, NULL},
     .shift = {shift_float16_kernel, shift_bfloat16_kernel, NULL, NULL},
 #else

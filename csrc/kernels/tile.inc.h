@@ -3,14 +3,15 @@
  *   acc[r][lane] = sum over k < steps of  A[r, k] * B[k][lane]
  *
  * A is read where it lies, one number at a time, broadcast to all lanes: any byte strides.
- * B is a packed panel in scratch memory: `width` vectors for every k, 1 <= width <= MAX_WIDTH.
- * Scores:  A[key, d] = K, B[d][query] = the packed queries.
- * Values:  A[d, key] = V (the same reading with rows and columns exchanged), B[key][query] =
- * weights.
+ * B is a packed panel: `width` vectors for every k, 1 <= width <= MAX_WIDTH, of `real`, or of
+ * halves that are widened as they are read. Scores:  A[key, d] = K, B[d][query] = the packed
+ * queries. Values:  A[d, key] = V (the same reading with rows and columns exchanged), B[key][query]
+ * = weights.
  */
 #ifndef PA_TILE_INC_H
 #define PA_TILE_INC_H
 
+#include "elements.inc.h"
 #include "kernels.h"
 #include "vec.h"
 
@@ -21,6 +22,7 @@
 #endif
 #define MAX_WIDTH 3
 #define MAX_ROWS 16
+#define FAR_BYTES 4096
 
 /* Every value sum is made of fresh chains of at most 16 terms, folded into the output afterwards:
  * what keeps the error small (docs/numerics.md). Where registers allow, two chains run side by
@@ -42,10 +44,15 @@ PA_INLINE int tile_rows(int width) {
  * With `guarded`, a lane whose B is -0.0 (sign bit set) keeps its sum untouched, so that it cannot
  * see what A holds there: 0 * NaN would be NaN. Everything else is the same, in the same order. */
 PA_INLINE void tile_step(const int guarded, const int rows, const int width, const char *at,
-                         ptrdiff_t a_row, const real *b, vf acc[][MAX_WIDTH]) {
+                         ptrdiff_t a_row, const int type, const char *b, vf acc[][MAX_WIDTH]) {
   vf bk[MAX_WIDTH];
 #pragma GCC unroll 3
-  for (int j = 0; j < width; ++j) bk[j] = vf_load(b + j * LANES);
+  for (int j = 0; j < width; ++j) {
+    const char *from = b + j * LANES * type_bytes(type);
+    bk[j] = load_lanes(type, from);
+    /* For a single row panels of weights come from memory, and asking early is worth a tenth. */
+    if (rows == 1) __builtin_prefetch(from + FAR_BYTES, 0, 2);
+  }
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
     const vf ark = vf_set1_at(at + r * a_row);
@@ -66,26 +73,27 @@ PA_INLINE void tile_clear(const int rows, const int width, vf acc[][MAX_WIDTH]) 
 
 /* Adds the products of `steps` steps to what is there. */
 PA_INLINE void tile_sum(const int guarded, const int ways, const int rows, const int width,
-                        const pa_matrix *a, const real *b, ptrdiff_t steps, vf acc[][MAX_WIDTH]) {
+                        const pa_matrix *a, const int type, const char *b, ptrdiff_t steps,
+                        vf acc[][MAX_WIDTH]) {
   const char *at = a->data;
   ptrdiff_t k = 0;
 #pragma GCC unroll 4
   for (; k + ways <= steps; k += ways) {
 #pragma GCC unroll 2
     for (int w = 0; w < ways; ++w) {
-      tile_step(guarded, rows, width, at, a->row, b, acc + w * rows);
+      tile_step(guarded, rows, width, at, a->row, type, b, acc + w * rows);
       at += a->col;
-      b += width * LANES;
+      b += width * LANES * type_bytes(type);
     }
   }
-  if (k < steps) tile_step(guarded, rows, width, at, a->row, b, acc);
+  if (k < steps) tile_step(guarded, rows, width, at, a->row, type, b, acc);
 }
 
 PA_INLINE void tile_product(const int guarded, const int ways, const int rows, const int width,
                             const pa_matrix *a, const real *b, ptrdiff_t steps,
                             vf acc[][MAX_WIDTH]) {
   tile_clear(ways * rows, width, acc);
-  tile_sum(guarded, ways, rows, width, a, b, steps, acc);
+  tile_sum(guarded, ways, rows, width, a, REAL, (const char *)b, steps, acc);
 #pragma GCC unroll 16
   for (int r = 0; r < (ways - 1) * rows; ++r)
 #pragma GCC unroll 3
