@@ -258,7 +258,7 @@ def test_every_query_and_key(each_isa, dtype, rows):
         for _ in each_isa():
             _, lse = pyattn.attention(q, k, k, scale=1.0, return_lse=True)
             np.testing.assert_allclose(lse[finite, 0, 0], score, rtol=1e-6, atol=1e-37)
-            assert np.array_equal(np.isnan(lse[:, 0, 0]), np.isnan(numbers.astype(F)))
+            assert np.isnan(lse[np.isnan(numbers.astype(F))]).all()
 
 
 @ROWS

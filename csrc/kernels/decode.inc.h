@@ -157,8 +157,8 @@ static void row_softmax_kernel(void *scores, int keys, int rows, const pa_rows_s
                 (real *)state->sum + r, (real *)state->alpha + r);
 }
 
-/* `vectors` vectors of the outputs of `rows` rows, from number k on. A guarded weight of -0.0 does
- * not multiply. */
+/* `vectors` vectors of the outputs of `rows` rows, from number k on. Guarded, of one row: a weight
+ * of -0.0 does not multiply. */
 PA_INLINE void row_values_tile(const int type, const int guarded, const int rows, const int vectors,
                                const row_block *b, ptrdiff_t k) {
   const ptrdiff_t bytes = LANES * type_bytes(type), byte = k * type_bytes(type);
@@ -171,18 +171,17 @@ PA_INLINE void row_values_tile(const int type, const int guarded, const int rows
 #pragma GCC unroll 8
       for (int j = 0; j < vectors; ++j) acc[r][j] = vf_set1(0);
     for (int key = first; key < last; ++key, at += b->row) {
-      vf x[8];
+      const real *weights = b->from + key;
+      vf weight[8];
+      if (guarded && weights[0] == 0 && __builtin_signbit(weights[0])) continue;
+#pragma GCC unroll 8
+      for (int r = 0; r < rows; ++r) weight[r] = vf_set1(weights[r * PA_KEY_BLOCK]);
 #pragma GCC unroll 8
       for (int j = 0; j < vectors; ++j) {
-        x[j] = load_lanes(type, at + j * bytes);
+        const vf x = load_lanes(type, at + j * bytes);
         fetch_behind(at + j * bytes, byte + j * bytes, b->ahead);
-      }
 #pragma GCC unroll 8
-      for (int r = 0; r < rows; ++r) {
-        const real weight = b->from[r * PA_KEY_BLOCK + key];
-        if (guarded && weight == 0 && __builtin_signbit(weight)) continue;
-#pragma GCC unroll 8
-        for (int j = 0; j < vectors; ++j) acc[r][j] = vf_fma(x[j], vf_set1(weight), acc[r][j]);
+        for (int r = 0; r < rows; ++r) acc[r][j] = vf_fma(x, weight[r], acc[r][j]);
       }
     }
 #pragma GCC unroll 8

@@ -153,7 +153,8 @@ PA_INLINE ptrdiff_t type_bytes(int type) {
 }
 
 PA_INLINE vf load_lanes(int type, const char *at) {
-  return type == FLOAT16    ? load_float16(at)
+  return type == REAL       ? vf_load(at)
+         : type == FLOAT16  ? load_float16(at)
          : type == BFLOAT16 ? load_bfloat16(at)
          : type == FLOAT32  ? load_float32(at)
          : type == INT8     ? load_int8(at)

@@ -57,7 +57,7 @@ def main() -> int:
             assembly = "\n".join(
                 body
                 for body in re.split(r"\n\n", assembly)
-                if re.search(r"<(scores|values|linear)_kernel>:", body)
+                if re.search(r"<(row_)?(scores|values|linear)(_\w+)?_kernel>:", body)
             )
             checked = most = 0
             for body in loops(assembly):
