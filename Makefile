@@ -10,7 +10,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 DRIVERS := $(wildcard csrc/*.c)
 HEADERS := $(wildcard csrc/*.h csrc/kernels/*)
 TEST_HEADERS := $(wildcard tests/c/*.h)
-TESTS := test_kernels test_terms test_positions test_activations test_linear test_norm \
+TESTS := test_kernels test_terms test_decode test_positions test_activations test_linear test_norm \
 	test_attention test_parallel
 # Those that start threads: the others have nothing to show to ThreadSanitizer.
 THREADED := test_positions test_linear test_norm test_attention test_parallel

@@ -56,6 +56,7 @@ def styled(text: str) -> str:
 
 def conversation(generator: TextGenerator, messages: Messages, options: argparse.Namespace) -> None:
     """Until an empty line. What has been said counts, as long as the context has room for it."""
+    begin = messages.copy()
     print(f"{generator}. An empty line ends.")
     while said := input("\n> ").strip():
         messages.append({"role": "user", "content": said})
@@ -63,7 +64,7 @@ def conversation(generator: TextGenerator, messages: Messages, options: argparse
             text = answer(generator, messages, options)
         except ValueError as error:  # the context is full
             print(f"{error}\nForgotten: everything before.")
-            messages[:] = []
+            messages[:] = begin
             continue
         messages.append({"role": "assistant", "content": text})
 

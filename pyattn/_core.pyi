@@ -19,6 +19,7 @@ def attention(
     scale: float,
     softcap: float,
 ) -> None: ...
+
 class Page:
     keys: np.ndarray
     values: np.ndarray

@@ -53,8 +53,8 @@ def attention(
     Parameters
     ----------
     query : array_like, (..., H, L, D)
-        float16, bfloat16 (any dtype of that name), float32 or float64, any strides. Also (L, D) and (H, L, D). With ``layout="blhd"``
-        (..., L, H, D).
+        float16, bfloat16 (any dtype of that name), float32 or float64, any strides. Also (L, D)
+        and (H, L, D). With ``layout="blhd"`` (..., L, H, D).
     key : array_like, (..., Hkv, S, D)
         ``H % Hkv == 0``; query head ``h`` reads key head ``h // (H // Hkv)``. With 6 query heads
         and 2 key heads, heads 0, 1, 2 of `query` attend to head 0 of `key`, and 3, 4, 5 to head 1.
@@ -380,9 +380,7 @@ def attention_topk(
     if weights.size:
         if not q.shape[-1]:
             q, keys = _size_one(q), _size_one(keys)
-        _core.attention(
-            as_plain(q), as_plain(keys), None, None, weights, indices, None, *options
-        )
+        _core.attention(as_plain(q), as_plain(keys), None, None, weights, indices, None, *options)
     weights = weights.astype(q.dtype, copy=False)
     return (indices[0], weights[0]) if two_axes else (indices, weights)
 
@@ -397,13 +395,15 @@ def merge_attention(outs: Sequence[Any], lses: Sequence[Any]) -> tuple[np.ndarra
     ----------
     outs : sequence of array_like, each (..., L, Dv)
     lses : sequence of array_like, each (..., L)
-        Natural logs, float32 of halves. -inf marks a part in which a row saw no key; its `out` is not looked at.
+        Natural logs, float32 of halves. -inf marks a part in which a row saw no key; its `out` is
+        not looked at.
 
     Returns
     -------
     out : ndarray, (..., L, Dv)
     lse : ndarray, (..., L)
-        Both in the dtype of the parts, and computed in that of their `lse`. Rows that saw no key in any part: 0 and -inf.
+        Both in the dtype of the parts, and computed in that of their `lse`. Rows that saw no key
+        in any part: 0 and -inf.
 
     Raises
     ------
@@ -555,9 +555,7 @@ def _attend(
         q, k = _size_one(q), _size_one(k)
     if not v.shape[-1]:  # nothing to write, but perhaps an lse
         v, out = _size_one(v), np.empty((*out.shape[:-1], 1), q.dtype)
-    _core.attention(
-        as_plain(q), as_plain(k), as_plain(v), as_plain(out), None, None, lse, *options
-    )
+    _core.attention(as_plain(q), as_plain(k), as_plain(v), as_plain(out), None, None, lse, *options)
 
 
 def _heads_first(a: np.ndarray, layout: str) -> np.ndarray:

@@ -52,17 +52,19 @@ _NO_KEYS = _Operand((0, 0))
 
 def _alone(method: Method) -> Method:
     """One call at a time: a second thread is refused at once, rather than let it see a cache that
-    is being changed."""
+    is being changed.
+
+    Of two that come in the same instant one waits. That is the price of `with`, which Ctrl-C leaves
+    no gap in: between an `acquire` and a `try` it would leave the cache in use for ever.
+    """
     function = f"KVCache.{method.__name__}"
 
     @functools.wraps(method)
     def call(self: KVCache, *args: Any, **kwargs: Any) -> Any:
-        if not self._lock.acquire(blocking=False):
+        if self._lock.locked():
             _check_cache.in_use(function)
-        try:
+        with self._lock:
             return method(self, *args, **kwargs)
-        finally:
-            self._lock.release()
 
     return call
 
@@ -468,7 +470,7 @@ class KVCache:
                     gap = sliding.gap(sequence.dropped)
                     _check_cache.dropped(function, b, starts[i], queries, sliding.left, gap)
                 places[i] -= sliding.shift(sequence.dropped, starts[i])
-        if sliding.first and sliding.hides(max(places, default=0) + queries - 1):
+        if places and sliding.first and sliding.hides(max(places) + queries - 1):
             terms = sliding.terms(np.array(places), (*scores[:3], max(lengths)))
             options = options._replace(terms=terms, right=-1)
         return options, places, lengths

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import signal
 import threading
 import tracemalloc
 
@@ -705,9 +706,10 @@ def test_extents_of_none(rng):
         one.append(nothing[:1], nothing[:1])
         assert one.attend(nothing[:1]).shape == (1, 2, 0, 8)
         assert not one.attend(normal(rng, 1, 2, 1, 8), query_start=9).any()
+        assert one.attend(np.zeros((0, 2, 9, 8), F), rows=[]).shape == (0, 2, 9, 8)
 
 
-# --- threads
+# --- threads, and what interrupts one
 
 
 def test_two_threads_are_refused(monkeypatch, rng):
@@ -754,6 +756,32 @@ def test_two_threads_are_refused(monkeypatch, rng):
     with pytest.raises(ValueError):
         cache.append(k, v, rows=[2, 3])
     cache.append(k, v)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals of Unix")
+def test_ctrl_c_at_any_moment(rng):
+    """Calls have been done or have not, and the cache can be used afterwards."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    cache = KVCache(1, 1, 4, page_size=64)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(400):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 3e-4))
+                while True:
+                    x = np.full((1, 1, 1, 4), cache.lengths[0], F)
+                    cache.append(x, x)
+                    cache.attend(x)
+            except KeyboardInterrupt:
+                keys = cache.keys(0)
+            assert_same_bits(keys[0, :, 0], np.arange(cache.lengths[0], dtype=F))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert cache.lengths[0] > 0
 
 
 def test_forks_in_threads(rng):

@@ -489,6 +489,11 @@ def test_templates(tmp_path):
     assert found.chat_prompt(message) == '01"<b>"'
     found = with_template(directory, "{{ strftime_now('%Y') | length }}")
     assert found.chat_prompt(message) == "4"
+    asked = "{% if tools is not none or documents is not none %}no{% endif %}"
+    found = with_template(directory, asked + "{% generation %}said{% endgeneration %}.")
+    assert found.chat_prompt(message) == "said."
+    form = "{{ {'b': 'é', 'a': 1} | tojson(separators=(',', ':'), sort_keys=true) }}"
+    assert with_template(directory, form).chat_prompt(message) == '{"a":1,"b":"é"}'
     (directory / "chat_template.jinja").unlink()
     named = [{"name": "tools", "template": "no"}, {"name": "default", "template": "yes"}]
     settings = {"chat_template": named}

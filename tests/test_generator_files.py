@@ -82,10 +82,26 @@ def test_gguf_with_factors_of_positions(gguf, tmp_path):
     tensors = generators.weights("llama") | {"rope_freqs.weight": factors}
     path = generators.save_gguf(tmp_path / "tiny.gguf", tensors=tensors)
     assert close(TextGenerator.from_pretrained(path).logits(IDS), expected)
+    for settings, scales in [
+        ({"rope.scaling.type": "linear", "rope.scaling.factor": 4}, True),
+        ({"rope.scaling.factor": 4}, True),
+        ({"rope.scale_linear": 4}, True),
+        ({"rope.scaling.type": "none", "rope.scaling.factor": 4}, False),
+    ]:
+        path = generators.save_gguf(tmp_path / "tiny.gguf", **settings)
+        assert close(TextGenerator.from_pretrained(path).logits(IDS), expected) == scales
     factors[3] = 0
     path = generators.save_gguf(tmp_path / "tiny.gguf", tensors=tensors)
     with pytest.raises(BrokenFileError, match=r"rope_freqs.weight: has factors that are not pos"):
         TextGenerator.from_pretrained(path)
+    tensors["rope_freqs.weight"] = np.ones((1, 8), np.float32)
+    path = generators.save_gguf(tmp_path / "tiny.gguf", tensors=tensors)
+    raw, axes = path.read_bytes(), b"rope_freqs.weight" + (2).to_bytes(4, "little")
+    for shape in ((1, 8), (1 << 63, 0)):  # the second one is none that an array could have
+        ends = [n.to_bytes(8, "little") for n in (8, 1, *shape[::-1])]
+        path.write_bytes(raw.replace(axes + ends[0] + ends[1], axes + ends[2] + ends[3]))
+        with pytest.raises(TensorError, match=rf"rope_freqs.weight has the shape \({shape[0]}, "):
+            TextGenerator.from_pretrained(path)
 
 
 def test_the_same_tokens_and_chats(gguf, tmp_path):
@@ -225,7 +241,9 @@ def test_without_the_package(tmp_path, monkeypatch):
         ({"eos_token_id": [2, -1]}, r"eos_token_id must be a token"),
         ({"max_position_embeddings": None}, "max_position_embeddings is missing"),
         ({"model_type": "mistral", "sliding_window": "wide"}, "sliding_window must be a whole"),
+        ({"model_type": "mistral", "sliding_window": 1 << 70}, "sliding_window must be at most"),
         ({"model_type": "mistral", "layer_types": ["a"]}, "layer_types must be a list of 4 ent"),
+        ({"model_type": "mistral", "layer_types": ["a"] * 4}, "layer_types 'a' is not supported"),
         ({"model_type": "smollm3", "use_sliding_window": True}, "use_sliding_window True is not"),
         ({"model_type": "smollm3", "no_rope_layers": 1}, "no_rope_layers must be a list of 4 en"),
     ],
@@ -323,6 +341,7 @@ def test_more_tokens_than_rows(tmp_path):
         ("{{ 1 / 0 }}", "cannot be used: division by zero"),
         ("{% include 'x' %}", "cannot be used"),
         ("{{ range(10**9) | list }}", "cannot be used: Range too big"),
+        ("{{ cycler() }}", "cannot be used: at least one item"),
     ],
 )
 def test_templates_that_are_broken(tmp_path, template, message):

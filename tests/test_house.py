@@ -241,6 +241,8 @@ EXTRAS = {
     "pyattn._command_line": {"_command_line", "__main__.py"},
     "dask": {"dask"},
     "distributed": {"dask"},
+    "gguf": {"models"},
+    "jinja2": {"models"},
     "safetensors": {"models"},
     "tokenizers": {"models"},
     "tqdm": {"models"},

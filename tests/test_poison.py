@@ -205,9 +205,11 @@ def test_nan_that_weighs_nothing_is_still_seen(isa, keys, rows, rng):
         far[..., low, :], far[..., high, :] = -1e4, 1e4
         bad = v.copy()
         bad[..., low, 1] = np.nan
-        out = pyattn.attention(q, far, bad)
-        assert np.isnan(out[..., 1]).all()
-        assert_same_bits(out[..., [0, 2, 3]], pyattn.attention(q, far, v)[..., [0, 2, 3]])
+        for mask in (None, np.isin(np.arange(keys), [low, high])):  # also where others are hidden
+            out = pyattn.attention(q, far, bad, mask=mask)
+            assert np.isnan(out[..., 1]).all()
+            expected = pyattn.attention(q, far, v, mask=mask)
+            assert_same_bits(out[..., [0, 2, 3]], expected[..., [0, 2, 3]])
 
 
 def test_denormals_count(isa):

@@ -35,22 +35,44 @@ class ChatTemplate:
             _check_generator.refused(function, self.path, message)
 
         def render() -> str:
-            # As Hugging Face has them, for which templates are written.
+            # As Hugging Face has them, for which templates are written: they ask whether tools are
+            # none, which what is not given is not.
             environment = sandbox.ImmutableSandboxedEnvironment(
-                trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+                trim_blocks=True,
+                lstrip_blocks=True,
+                extensions=["jinja2.ext.loopcontrols", _generation()],
             )
             environment.filters["tojson"] = _json
             environment.globals |= {"raise_exception": refuse, "strftime_now": _now}
             return environment.from_string(self.source).render(
-                messages=[dict(m) for m in messages], add_generation_prompt=True, **self.special
+                messages=[dict(m) for m in messages],
+                tools=None,
+                documents=None,
+                add_generation_prompt=True,
+                **self.special,
             )
 
         return _check_generator.rendered(self.path, render, jinja2.TemplateError)
 
 
-def _json(value: Any, indent: int | None = None, **_: Any) -> str:
+def _generation() -> type:
+    """What stands between {% generation %} and {% endgeneration %} is what the model has said. That
+    matters in training only."""
+    jinja2, nodes = _check_models.extra("jinja2.ext"), _check_models.extra("jinja2.nodes")
+
+    class Generation(jinja2.Extension):
+        tags = frozenset({"generation"})
+
+        def parse(self, parser: Any) -> Any:
+            next(parser.stream)
+            return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True))
+
+    return Generation
+
+
+def _json(value: Any, ensure_ascii: bool = False, **form: Any) -> str:
     """jinja2's own is for HTML."""
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return json.dumps(value, ensure_ascii=ensure_ascii, **form)
 
 
 def _now(form: str) -> str:

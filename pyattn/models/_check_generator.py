@@ -87,7 +87,7 @@ def template_text(path: Path, value: Any) -> None:
 # Of the chat template
 
 PROGRAM_ERRORS = (
-    ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+    ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 
 

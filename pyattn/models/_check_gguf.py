@@ -87,8 +87,6 @@ def merge(path: Path, name: str, merge: str, pair: bool) -> None:
         raise BrokenFileError(f"{path}: {name}: {merge!r:.80} is not a pair of tokens")
 
 
-def factors(path: Path, name: str, factors: np.ndarray, pairs: int) -> None:
-    if factors.shape != (pairs,):
-        _check_files.entry(path, name, f"has the shape {factors.shape}, expected {(pairs,)}")
+def factors(path: Path, name: str, factors: np.ndarray) -> None:
     if not (np.isfinite(factors) & (factors > 0)).all():
         _check_files.entry(path, name, "has factors that are not positive numbers")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pyattn._check_numbers import LARGEST
 from pyattn.models import _check_files, _check_generator, _check_gguf
 from pyattn.models._decoder_config import (
     ATTENTION_NORM,
@@ -84,6 +85,7 @@ def gguf_config(file: Gguf) -> DecoderConfig:
     layers = settings.whole(f"{kind}.block_count")
     _check_generator.at_most(file.path, f"{kind}.block_count", layers, MOST_LAYERS)
     window = settings.whole(f"{kind}.attention.sliding_window", 0, low=0)
+    _check_generator.at_most(file.path, f"{kind}.attention.sliding_window", window, LARGEST)
     tensors, words = file.tensors, OTHERS[WORDS]
     if words not in tensors:
         _check_files.tensor_missing(file.path, words, ("tokens", hidden))
@@ -113,10 +115,13 @@ def gguf_config(file: Gguf) -> DecoderConfig:
 def _frequencies(settings: Settings, kind: str, head_dim: int, tensors: Tensors) -> Any:
     """A file has either a factor for all, or in a tensor one for each pair, as of Llama 3."""
     path = settings.path
-    scaling = settings.text(f"{kind}.rope.scaling.type", "none")
+    scaling = settings.text(f"{kind}.rope.scaling.type", "linear")
     if scaling not in SCALINGS:
         _check_files.unsupported(path, f"{kind}.rope.scaling.type", scaling, SCALINGS)
-    factor = settings.positive(f"{kind}.rope.scaling.factor", 1.0) if scaling == "linear" else 1.0
+    factor = 1.0
+    if scaling == "linear":
+        earlier = settings.positive(f"{kind}.rope.scale_linear", factor)  # its name in old files
+        factor = settings.positive(f"{kind}.rope.scaling.factor", earlier)
     theta = settings.positive(f"{kind}.rope.freq_base", 10000.0)
     turned = settings.whole(f"{kind}.rope.dimension_count", head_dim)
     _check_generator.at_most(path, f"{kind}.rope.dimension_count", turned, head_dim)
@@ -125,7 +130,9 @@ def _frequencies(settings: Settings, kind: str, head_dim: int, tensors: Tensors)
     found = _check_generator.rope(path, lambda: rope_frequencies(turned, theta, scaling=scaled))
     if FACTORS not in tensors:
         return found
-    _check_files.tensor_dtype(path, FACTORS, tensors.entries[FACTORS].dtype, tensors.known)
+    entry = tensors.entries[FACTORS]
+    _check_files.tensor_shape(path, FACTORS, entry.shape, (len(found),), path)
+    _check_files.tensor_dtype(path, FACTORS, entry.dtype, tensors.known)
     factors = tensors[FACTORS].astype(np.float64)
-    _check_gguf.factors(path, FACTORS, factors, len(found))
+    _check_gguf.factors(path, FACTORS, factors)
     return found.inv_freq / factors

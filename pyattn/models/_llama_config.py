@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyattn._check_numbers import LARGEST
 from pyattn.models import _check_files, _check_generator
 from pyattn.models._decoder_config import (
     DOWN,
@@ -24,6 +25,8 @@ from pyattn.models._files import Settings
 from pyattn.positional import rope_from_config
 
 ORIGINAL = "original_max_position_embeddings"
+SLIDING = "sliding_attention"
+LAYER_TYPES = ("full_attention", SLIDING)
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ def read_config(directory: Path) -> DecoderConfig:
     _check_generator.groups(path, heads, kv_heads)
     layers = settings.whole("num_hidden_layers")
     _check_generator.at_most(path, "num_hidden_layers", layers, MOST_LAYERS)
+    window = settings.whole("sliding_window", family.window or 1)
+    _check_generator.at_most(path, "sliding_window", window, LARGEST)
     return DecoderConfig(
         path,
         model_type,
@@ -88,7 +93,7 @@ def read_config(directory: Path) -> DecoderConfig:
         frequencies=_frequencies(settings, head_dim),
         interleaved=False,
         unturned=_unturned(settings, layers) if family.unturned else frozenset(),
-        window=settings.whole("sliding_window", family.window or 1) - 1,
+        window=window - 1,
         windowed=_windowed(settings, family, layers),
     )
 
@@ -138,6 +143,9 @@ def _windowed(settings: Settings, family: Family, layers: int) -> frozenset[int]
     types = settings.values.get("layer_types")
     if types is not None:
         _check_generator.per_layer(settings.path, "layer_types", types, layers)
-        return frozenset(n for n, kind in enumerate(types) if kind == "sliding_attention")
+        for kind in types:
+            if kind not in LAYER_TYPES:
+                _check_files.unsupported(settings.path, "layer_types", kind, LAYER_TYPES)
+        return frozenset(n for n, kind in enumerate(types) if kind == SLIDING)
     first = settings.whole("max_window_layers", 28, low=0) if family.asked else 0
     return frozenset(range(first, layers))
