@@ -2,14 +2,14 @@
  *
  *               keys ->
  *             +-----+-----+-----+-----+      a square: PA_KEY_BLOCK keys x one panel of queries.
- *   queries   |  A  |  B  | hid | hid |      A  all of it visible: scores, softmax, values.
- *      |      +-----+-----+-----+-----+      B  some of it visible: the same, with a tile added to
- * the scores. v      |  A  |  A  |  B  | hid |         Its keys past the last visible one are not
- * read.
- *             +-----+-----+-----+-----+      hid  none of it visible: never touched.
+ *   queries   |  A  |  B  | hid | hid |      A    all of it visible: scores, softmax, values
+ *      |      +-----+-----+-----+-----+      B    in part: a tile is added to the scores, keys
+ *      v      |  A  |  A  |  B  | hid |           past the last visible one are not read
+ *             +-----+-----+-----+-----+      hid  none of it: never touched
  *
  * Phases of a unit (plan.h has the words): pack the queries; per chunk of keys, per block of keys,
- * per panel: one square (square.h); merge the chunks; finish (finish.h).
+ * per panel: one square (square.h), or with few rows one pass (decode.h); merge the chunks; finish
+ * (finish.h).
  */
 #include "decode.h"
 #include "dispatch.h"
@@ -92,10 +92,10 @@ static void reset_totals(const job *j, const unit *u, char *totals) {
 static void unit_task(void *data, int64_t task, int64_t next, int worker) {
   job *j = data;
   pa_ahead ahead = {.region = -1};
-  pa_look_ahead(j, j->plan.look_ahead ? next : -1, &ahead);
   const desk s = pa_desk_of(j, worker, &ahead);
   unit u;
   pa_unit_of(j, &s, task, &u);
+  if (j->plan.look_ahead && !u.few) pa_look_ahead(j, next, &ahead);
   pack_queries(j, &u);
   if (j->call->strongest) pa_forget_strongest(j, &u);
   /* The first chunk is the total so far: the same bits as merging it into nothing. */

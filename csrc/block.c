@@ -21,12 +21,13 @@ block pa_block_at(const job *j, const unit *u, int64_t from) {
   return b;
 }
 
-/* The rows that somebody in the unit sees, widened; `cols` of them fill whole vectors there. */
+/* The rows that kernels read for the unit, widened; `cols` of them fill whole vectors there. */
 static void widen(const job *j, const unit *u, const block *b, pa_matrix *from, pa_element element,
                   int64_t cols, const float *scale, char *to) {
   const int64_t real = j->kernels->real_bytes;
   const int64_t row = ceil_div(cols, j->kernels->lanes) * j->kernels->lanes * real;
-  const int64_t first = max64(0, u->keys.first - b->from);
+  /* Kernels begin at whole steps (square.c), though nobody sees what comes before. */
+  const int64_t first = max64(0, u->keys.first - b->from) / PA_KEY_STEP * PA_KEY_STEP;
   const int64_t last = min64(PA_KEY_BLOCK, u->keys.last - b->from);
   const pa_matrix seen = {from->data + first * from->row, from->row, from->col};
   j->kernels->widen_rows[element](to + first * row, &seen, (int)(last - first), cols,

@@ -15,6 +15,11 @@ typedef struct block {
 
 block pa_block_at(const job *j, const unit *u, int64_t from);
 
+/* Of one of its matrices the rows from key number `first` on. */
+static inline pa_matrix pa_block_rows(const block *b, const pa_matrix *m, int64_t first) {
+  return (pa_matrix){m->data + (first - b->from) * m->row, m->row, m->col};
+}
+
 /* Sees to it that kernels can read the keys (values): unless they can where these lie, copies what
  * the unit sees of them to the desk. */
 void pa_block_ready_keys(const job *j, const unit *u, const desk *s, block *b);

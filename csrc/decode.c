@@ -1,7 +1,7 @@
-/* With few query rows time goes into reading keys and values: 2 bytes of each are multiplied once
- * for every row. So they are read as they come, a key's numbers side by side, by all rows at a time
- * (kernels/decode.inc.h), and while one block is multiplied, the next is asked for: the values
- * behind the keys, the next keys behind the values.
+/* With few query rows time goes into reading keys and values: every number of them is multiplied
+ * once for every row, and no more. So they are read as they come, a key's numbers side by side, by
+ * all rows at a time (kernels/decode.inc.h), and while one block is multiplied, the next is asked
+ * for: the values behind the keys, the next keys behind the values.
  *
  * What may be seen, what is added, chunks, merging, and finishing are those of many rows. */
 #include "decode.h"
@@ -31,10 +31,6 @@ static few few_of(const job *j, const desk *s, const panel *p) {
   return f;
 }
 
-static pa_matrix from_key(const pa_matrix *m, int64_t row) {
-  return (pa_matrix){m->data + row * m->row, m->row, m->col};
-}
-
 /* From rows to rows that will be wanted next, if they are equally far apart; else 0. */
 static ptrdiff_t distance(const pa_matrix *from, const pa_matrix *to) {
   return from->row == to->row ? (ptrdiff_t)((intptr_t)to->data - (intptr_t)from->data) : 0;
@@ -50,7 +46,8 @@ static pa_sight attend_rows(const job *j, const unit *u, const desk *s, const pa
   const int count = (int)(keys.last - keys.first);
   const int64_t first = keys.first - b->from;
   pa_block_ready_keys(j, u, s, b);
-  pa_matrix m = from_key(&b->key, first), next = from_key(&b->value, first);
+  pa_matrix m = pa_block_rows(b, &b->key, keys.first),
+            next = pa_block_rows(b, &b->value, keys.first);
   ptrdiff_t ahead = j->plan.values_fit[1] ? distance(&m, &next) : 0;
   k->row_scores[b->key_element](&m, count, f->d, f->queries, f->rows, f->scores, ahead);
   if (b->key_scale) k->row_scale(f->scores, b->key_scale + first, count, f->rows);
@@ -62,7 +59,7 @@ static pa_sight attend_rows(const job *j, const unit *u, const desk *s, const pa
   if (b->value_scale) k->row_scale(f->scores, b->value_scale + first, count, f->rows);
   if (sight == PA_PARTLY_SEEN && guarded)
     k->row_mark(f->scores, s->tiles, count, p->width, f->rows);
-  m = from_key(&b->value, first);
+  m = pa_block_rows(b, &b->value, keys.first);
   ahead = 0;
   if (j->plan.keys_fit[1] && b->from + PA_KEY_BLOCK < u->keys.last) {
     next = pa_block_at(j, u, b->from + PA_KEY_BLOCK).key;
@@ -74,6 +71,7 @@ static pa_sight attend_rows(const job *j, const unit *u, const desk *s, const pa
 }
 
 void pa_decode_chunk(job *j, const unit *u, const desk *s, pa_span keys, char *states) {
+  /* One panel but for the narrowest vectors: those read the keys twice. */
   for (int64_t i = 0; i < u->panels; ++i) {
     const panel *p = &u->panel[i];
     const few f = few_of(j, s, p);

@@ -19,7 +19,7 @@
 enum {
   ROW_BLOCK = 128,  /* of the weights that pass by for them, little then comes from L3 */
   SUM_STEPS = 512,  /* inputs of one chain; longer sums are made of several */
-  FEW_ROWS = 8,     /* for which halves are widened where they are used, not beforehand */
+  WIDEN_ROWS = 8,   /* for which halves are widened where they are used, not beforehand */
   MANY_TASKS = 256, /* about so many, or one for each block: enough for a large server */
 };
 
@@ -109,7 +109,7 @@ static void piece_of_layer(const job *j, int layer, int64_t panel, piece *p, cha
   for (int64_t input = 0; input < w->inputs; input += SUM_STEPS) {
     const int64_t steps = min64(SUM_STEPS, w->inputs - input);
     const pa_matrix x = {p->x.data + (size_t)input * w->real_bytes, p->x.row, 0};
-    const int few = halves && p->rows <= FEW_ROWS;
+    const int few = halves && p->rows <= WIDEN_ROWS;
     const char *weights = from;
     if (halves && !few) {
       kernels->widen[w->stored](wide, from, (ptrdiff_t)steps * lanes);

@@ -79,7 +79,7 @@ static void plan_blocks(const pa_attention_call *call, pa_plan *p) {
   p->element = call->type == PA_FLOAT32 ? PA_ELEMENT_FLOAT32 : PA_ELEMENT_FLOAT64;
   p->keys_fit[0] = p->values_fit[0] = call->key_element == p->element;
   p->keys_fit[1] = call->key.col == bytes && call->d % p->lanes == 0;
-  p->values_fit[1] = call->value.col == bytes && call->dv % p->lanes == 0;
+  p->values_fit[1] = p->dv && call->value.col == bytes && call->dv % p->lanes == 0;
   if (!p->keys_fit[0] || !p->keys_fit[1])
     p->keys_bytes = pa_scratch_round((size_t)(PA_KEY_BLOCK * p->whole_d * real));
   if (p->dv && (!p->values_fit[0] || !p->values_fit[1]))

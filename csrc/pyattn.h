@@ -62,7 +62,7 @@ typedef enum pa_element {
  * the last axis is contiguous, and `row` has one level. */
 typedef struct pa_term {
   pa_term_kind kind;
-  pa_element element; /* PA_TABLE only */
+  pa_element element; /* PA_TABLE only; not PA_ELEMENT_INT8 */
   int clause;         /* -1: holds always. 0, 1, ...: one clause at least must hold, all of it;
                          its tables are of bools */
   const char *data;
@@ -155,7 +155,7 @@ void pa_store(const pa_store_call *call);
  *
  * pa_add_positions adds the row of the table, `cols` numbers of the type of x. */
 typedef struct pa_positions_call {
-  pa_element element; /* of x and out; not PA_ELEMENT_BOOL */
+  pa_element element; /* of x and out: halves, float or double */
   int batch_axes;
   int64_t batch[PA_MAX_BATCH_AXES];
   int64_t heads, rows, cols;
@@ -189,7 +189,7 @@ typedef struct pa_plane {
   pa_axis row, col;
 } pa_plane;
 
-/* Weights to be packed: (outputs, inputs), of any element but bools. */
+/* Weights to be packed: (outputs, inputs), of halves, float or double. */
 typedef struct pa_packing {
   pa_type type;            /* that the layer computes in, and of `bias` */
   pa_element stored;       /* how weights are kept: as `type`, or as halves, rounded */

@@ -17,13 +17,7 @@ pa_sight pa_square_look(const job *j, const unit *u, const desk *s, const panel 
   *keys = block_keys(p, from);
   if (keys->first >= keys->last) return PA_NOTHING_SEEN;
   const pa_sight sight = pa_terms_look(j, u, s, p, *keys, seen);
-  if (sight != PA_NOTHING_SEEN) pa_terms_ahead(j, u, s, p, from);
   return sight;
-}
-
-/* Rows of a block's matrix from key `first` on. */
-static pa_matrix from_key(const pa_matrix *m, const block *b, int64_t first) {
-  return (pa_matrix){m->data + (first - b->from) * m->row, m->row, m->col};
 }
 
 pa_sight pa_square_scores(const job *j, const unit *u, const desk *s, const panel *p, block *b,
@@ -31,9 +25,10 @@ pa_sight pa_square_scores(const job *j, const unit *u, const desk *s, const pane
   const pa_attention_call *c = j->call;
   const pa_sight sight = pa_square_look(j, u, s, p, b->from, keys, seen);
   if (sight == PA_NOTHING_SEEN) return sight;
+  pa_terms_ahead(j, u, s, p, b->from);
   pa_block_ready_keys(j, u, s, b);
   const int count = (int)(keys->last - keys->first);
-  const pa_matrix key = from_key(&b->key, b, keys->first);
+  const pa_matrix key = pa_block_rows(b, &b->key, keys->first);
   j->kernels->scores(&key, count, j->plan.d, p->queries, p->width, s->scores, s->top, s->ahead);
   if (c->softcap > 0) j->kernels->cap(s->scores, count, p->width, c->softcap, s->top);
   if (sight == PA_PARTLY_SEEN) j->kernels->add(s->scores, s->tiles, count, p->width, s->top);
@@ -50,7 +45,7 @@ pa_sight pa_square_attend(const job *j, const unit *u, const desk *s, const pane
   j->kernels->softmax(s->scores, count, p->width, s->top, state, s->alpha);
   if (j->plan.dv == 0) return sight;
   pa_block_ready_values(j, u, s, b);
-  const pa_matrix value = from_key(&b->value, b, keys.first);
+  const pa_matrix value = pa_block_rows(b, &b->value, keys.first);
   if (sight == PA_PARTLY_SEEN && guarded) {
     j->kernels->mark(s->scores, s->tiles, count, p->width);
     j->kernels->values_guarded(&value, count, j->plan.dv, s->scores, p->width, s->alpha, state->out,

@@ -47,7 +47,7 @@ def attention_arrays(function: str, names: Sequence[str], given: Sequence[Any]) 
     arrays = [_any_float_array(function, name, x) for name, x in zip(names, given, strict=True)]
     query, *others = [a.dtype for a in arrays]
     for dtype in others:
-        if dtype is query:
+        if dtype is query and dtype is others[0]:
             continue
         if dtype != others[0] or (dtype != query and (query != FLOAT32 or not is_half(dtype))):
             met = ", ".join(f"{name} {a.dtype}" for name, a in zip(names, arrays, strict=True))

@@ -244,8 +244,6 @@ cdef int fill_element(pa_element *element, int type_num) except -1:
         element[0] = PA_ELEMENT_BFLOAT16
     elif type_num == cnp.NPY_FLOAT32:
         element[0] = PA_ELEMENT_FLOAT32
-    elif type_num == cnp.NPY_INT8:
-        element[0] = PA_ELEMENT_INT8
     else:
         expect(type_num == cnp.NPY_FLOAT64, "wrong dtype of elements")
         element[0] = PA_ELEMENT_FLOAT64
@@ -300,6 +298,9 @@ cdef class Page:
     """
     cdef readonly cnp.ndarray keys, values, key_scales, value_scales
     cdef pa_page place
+    # As they were when the addresses were taken: an array may get another shape.
+    cdef pa_element element
+    cdef int64_t heads, rows, size, value_size, itemsize
 
     # Not __init__, which a subclass may leave out, and anybody may call again.
     def __cinit__(self, cnp.ndarray keys not None, cnp.ndarray values not None,
@@ -321,7 +322,14 @@ cdef class Page:
         self.place.key = cnp.PyArray_BYTES(keys)
         self.place.value = cnp.PyArray_BYTES(values)
         self.place.key_scale = self.place.value_scale = NULL
-        cdef int64_t rows = cnp.PyArray_DIM(keys, 0) * cnp.PyArray_DIM(keys, 1)
+        self.heads, self.rows = cnp.PyArray_DIM(keys, 0), cnp.PyArray_DIM(keys, 1)
+        self.size, self.value_size = cnp.PyArray_DIM(keys, 2), cnp.PyArray_DIM(values, 2)
+        self.itemsize = cnp.PyArray_ITEMSIZE(keys)
+        if type_num == cnp.NPY_INT8:
+            self.element = PA_ELEMENT_INT8
+        else:
+            fill_element(&self.element, type_num)
+        cdef int64_t rows = self.heads * self.rows
         if key_scales is not None:
             expect(cnp.PyArray_ISWRITEABLE(key_scales) and cnp.PyArray_ISWRITEABLE(value_scales),
                    "scales are read-only")
@@ -329,37 +337,29 @@ cdef class Page:
             self.place.value_scale = <float *> numbers(value_scales, cnp.NPY_FLOAT32, rows)
 
     cdef bint like(self, Page other):
-        return (cnp.PyArray_TYPE(self.keys) == cnp.PyArray_TYPE(other.keys)
-                and cnp.PyArray_DIM(self.keys, 0) == cnp.PyArray_DIM(other.keys, 0)
-                and cnp.PyArray_DIM(self.keys, 1) == cnp.PyArray_DIM(other.keys, 1)
-                and cnp.PyArray_DIM(self.keys, 2) == cnp.PyArray_DIM(other.keys, 2)
-                and cnp.PyArray_DIM(self.values, 2) == cnp.PyArray_DIM(other.values, 2))
+        return (self.element == other.element and self.heads == other.heads
+                and self.rows == other.rows and self.size == other.size
+                and self.value_size == other.value_size)
 
 
-cdef int store_rows(cnp.ndarray rows, cnp.ndarray to, cnp.ndarray scales,
+cdef int fill_store(pa_store_call *call, cnp.ndarray rows, Page page, int64_t size,
                     int64_t first) except -1:
-    cdef pa_store_call call
-    cdef int64_t page_rows = cnp.PyArray_DIM(to, 1)
+    """Describe rows (heads, n, size) and where in a page they go: all but the addresses there."""
     expect(cnp.PyArray_NDIM(rows) == 3 and cnp.PyArray_ISNOTSWAPPED(rows), "wrong rows")
     call.heads, call.rows, call.cols = (cnp.PyArray_DIM(rows, 0), cnp.PyArray_DIM(rows, 1),
                                         cnp.PyArray_DIM(rows, 2))
-    expect(call.heads == cnp.PyArray_DIM(to, 0) and call.cols == cnp.PyArray_DIM(to, 2)
-           and first >= 0 and first + call.rows <= page_rows, "rows do not fit into the page")
+    expect(call.heads == page.heads and call.cols == size
+           and 0 <= first <= page.rows - call.rows, "rows do not fit into the page")
     fill_element(&call.from_element, cnp.PyArray_TYPE(rows))
-    fill_element(&call.to_element, cnp.PyArray_TYPE(to))
     expect(call.from_element == PA_ELEMENT_FLOAT32 or cnp.PyArray_ITEMSIZE(rows) == 2,
            "wrong dtype of rows")
+    call.to_element = page.element
     call.data = cnp.PyArray_BYTES(rows)
     call.head, call.row, call.col = (cnp.PyArray_STRIDE(rows, 0), cnp.PyArray_STRIDE(rows, 1),
                                      cnp.PyArray_STRIDE(rows, 2))
-    call.to_head = cnp.PyArray_STRIDE(to, 0)
-    call.to = cnp.PyArray_BYTES(to) + first * cnp.PyArray_STRIDE(to, 1)
-    call.scale_head = page_rows
+    call.to_head = page.rows * size * page.itemsize
+    call.scale_head = page.rows
     call.scale = NULL
-    if scales is not None:
-        call.scale = <float *> cnp.PyArray_DATA(scales) + first
-    with nogil:
-        pa_store(&call)
     return 0
 
 
@@ -369,10 +369,19 @@ def store(Page page not None, int64_t first, cnp.ndarray keys not None,
 
     float32, float16 or the bits of bfloat16, any strides; rounded to the type of the page.
     """
-    expect(cnp.PyArray_NDIM(values) == 3
-           and cnp.PyArray_DIM(keys, 1) == cnp.PyArray_DIM(values, 1), "keys without values")
-    store_rows(keys, page.keys, page.key_scales, first)
-    store_rows(values, page.values, page.value_scales, first)
+    cdef pa_store_call of_keys, of_values
+    cdef int64_t itemsize = page.itemsize
+    fill_store(&of_keys, keys, page, page.size, first)
+    fill_store(&of_values, values, page, page.value_size, first)
+    expect(of_keys.rows == of_values.rows, "keys without values")
+    of_keys.to = <char *> page.place.key + first * page.size * itemsize
+    of_values.to = <char *> page.place.value + first * page.value_size * itemsize
+    if page.element == PA_ELEMENT_INT8:
+        of_keys.scale = <float *> page.place.key_scale + first
+        of_values.scale = <float *> page.place.value_scale + first
+    with nogil:
+        pa_store(&of_keys)
+        pa_store(&of_values)
 
 
 cdef int fill_pages(pa_attention_call *call, list sequences, pa_page *pages,
@@ -381,7 +390,7 @@ cdef int fill_pages(pa_attention_call *call, list sequences, pa_page *pages,
     of each."""
     cdef Page page, first = None
     cdef list held
-    cdef int64_t at = 0, n
+    cdef int64_t at = 0, n, itemsize
     for held in sequences:
         expect(held is not None, "no list of pages")
         n = at
@@ -389,22 +398,20 @@ cdef int fill_pages(pa_attention_call *call, list sequences, pa_page *pages,
             expect(page is not None, "no page")
             if first is None:
                 first = page
-            expect(first.like(page), "pages differ")
+            expect(first.like(page) and n < at + page_count, "pages differ")
             pages[n] = page.place
             n += 1
         at += page_count
     expect(first is not None, "no page at all")
-    call.kv_heads, call.page_rows = cnp.PyArray_DIM(first.keys, 0), cnp.PyArray_DIM(first.keys, 1)
-    call.dv = cnp.PyArray_DIM(first.values, 2)
-    expect(cnp.PyArray_DIM(first.keys, 2) == call.d, "wrong head size of the pages")
-    fill_element(&call.key_element, cnp.PyArray_TYPE(first.keys))
+    expect(first.size == call.d, "wrong head size of the pages")
+    itemsize = first.itemsize
+    call.kv_heads, call.page_rows, call.dv = first.heads, first.rows, first.value_size
+    call.key_element = first.element
     call.pages, call.page_count = pages, page_count
     call.keys = page_count * call.page_rows
-    call.key.head, call.value.head = (cnp.PyArray_STRIDE(first.keys, 0),
-                                      cnp.PyArray_STRIDE(first.values, 0))
-    call.key.row, call.value.row = (cnp.PyArray_STRIDE(first.keys, 1),
-                                    cnp.PyArray_STRIDE(first.values, 1))
-    call.key.col = call.value.col = cnp.PyArray_ITEMSIZE(first.keys)
+    call.key.col = call.value.col = itemsize
+    call.key.row, call.value.row = first.size * itemsize, first.value_size * itemsize
+    call.key.head, call.value.head = (first.rows * call.key.row, first.rows * call.value.row)
     return 0
 
 
@@ -436,7 +443,8 @@ def attention_pages(cnp.ndarray query not None, list sequences not None, cnp.nda
     """Run one call over keys and values in pages: of each batch element, the only leading axis, a
     list of `Page`. Terms are those of as many keys as the longest of `key_lengths`."""
     cdef pa_attention_call call
-    cdef int64_t page_count = max([len(held) for held in sequences])
+    cdef int64_t page_count = max([len(held) for held in sequences], default=0)
+    expect(page_count > 0, "no page at all")
     cdef pa_page *pages
     call.terms = NULL
     pages = <pa_page *> malloc(len(sequences) * page_count * sizeof(pa_page))
@@ -695,7 +703,8 @@ cdef int type_of(pa_type *kind, int type_num) except -1:
     return 0
 
 
-def linear_pack(cnp.ndarray weight not None, cnp.ndarray bias not None, cnp.ndarray stored not None):
+def linear_pack(cnp.ndarray weight not None, cnp.ndarray bias not None,
+                cnp.ndarray stored not None):
     """Pack `weight`, (outputs, inputs), both at least 1, and `bias` for `linear`.
 
     The type of the bias is that in which the layer computes; the type of `stored`, an empty array,

@@ -145,7 +145,8 @@ PA_INLINE void store_float16(char *at, vf x) {
 #endif
 }
 
-/* The same with the type as a number, in the order of pa_element: a constant after inlining. */
+/* The same with the type as a number, in the order of pa_element: a constant after inlining. INT8
+ * is only loaded and read. */
 enum { FLOAT16, BFLOAT16, FLOAT32, FLOAT64, INT8, REAL = PA_REAL_BITS == 32 ? FLOAT32 : FLOAT64 };
 
 PA_INLINE ptrdiff_t type_bytes(int type) {

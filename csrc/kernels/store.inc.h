@@ -28,7 +28,7 @@ PA_INLINE void store_row_floats(int type, char *to, int from_type, const char *f
 
 /* The factor, with which numbers become -127 to 127: NaN if the row has a number that is not
  * finite, for a factor is all that whole numbers have to say so. */
-PA_INLINE real row_scale(int from_type, const char *from, ptrdiff_t col, ptrdiff_t cols) {
+PA_INLINE real row_factor(int from_type, const char *from, ptrdiff_t col, ptrdiff_t cols) {
   const vi magnitude = ~(vi)vf_set1((real)-0.0);
   vf most = vf_set1(0), zero = vf_set1(0); /* 0 * x is 0 for finite x, NaN otherwise */
   for (ptrdiff_t k = 0; k < cols; k += LANES) {
@@ -46,7 +46,7 @@ PA_INLINE real row_scale(int from_type, const char *from, ptrdiff_t col, ptrdiff
 
 PA_INLINE void store_row_bytes(char *to, int from_type, const char *from, ptrdiff_t col,
                                ptrdiff_t cols, float *scale) {
-  const real factor = row_scale(from_type, from, col, cols);
+  const real factor = row_factor(from_type, from, col, cols);
   const vf half_up = vf_set1((real)(PA_REAL_BITS == 32 ? 0x1.8p23 : 0x1.8p52)); /* rounds */
   *scale = (float)factor;
   for (ptrdiff_t k = 0; k < cols; k += LANES) {
