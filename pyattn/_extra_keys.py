@@ -40,9 +40,16 @@ class ExtraKeys(NamedTuple):
         the keys, (..., H, L, 1) all."""
         total, weights = lse, []
         if self.key is not None:
+            # Queries one by one: how a row is summed depends on how many there are.
             own, own_lse = attention(
-                q, self.key, self.value, layout="blhd", return_lse=True, **options
+                q[..., None, :, :],
+                self.key,
+                self.value,
+                layout="blhd",
+                return_lse=True,
+                **options,
             )
+            own, own_lse = own[..., 0, :, :], own_lse[..., 0].swapaxes(-1, -2)
             merged, total = merge_attention(
                 [heads.swapaxes(-3, -2), own.swapaxes(-3, -2)], [lse, own_lse]
             )

@@ -208,7 +208,7 @@ def of_first(array: np.ndarray, own: int) -> np.ndarray:
 
 def as_plain(array: np.ndarray) -> np.ndarray:
     """bfloat16, which is not NumPy's own, as the 16 bits as which C knows it."""
-    return array.view(np.uint16) if array.dtype.isbuiltin == 2 else array
+    return array.view(np.uint16) if array.dtype.kind == "V" else array
 
 
 def spread(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -47,7 +47,8 @@ def attention(
 
     Computed in blocks with a running softmax: no L x S array exists at any time, and scratch memory
     does not grow with the lengths. The bits of a row of the result depend on that row of `query`
-    and on the keys and values it may see, and on nothing else: not on the number of threads, the
+    and on the keys and values it may see, on whether a key head has more than 8 query rows in all
+    (fewer are summed in another order), and on nothing else: not on the number of threads, the
     other rows, the batch, the strides or the addresses.
 
     Parameters
