@@ -84,8 +84,8 @@ def attention(
     A row that sees keys of one chunk has the bits of `pyattn.attention` of the whole; one that sees
     several differs by the rounding of the merges. Either way bits depend on the chunks of keys (of
     queries too, with sinks, or where a chunk has so few of them that `pyattn.attention` sums in
-    another order, 8 rows per key head) and on nothing else: not on the scheduler, the number of workers, or
-    one that was lost.
+    another order, 8 rows per key head) and on nothing else: not on the scheduler, the number of
+    workers, or one that was lost.
     Milakov and Gimelshein 2018, "Online normalizer calculation for softmax", arXiv 1805.02867,
     section 3.1, is the merge.
 
