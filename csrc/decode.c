@@ -1,7 +1,7 @@
 /* With few query rows time goes into reading keys and values: every number of them is multiplied
  * once for every row, and no more. So they are read as they come, a key's numbers side by side, by
- * all rows at a time (kernels/decode.inc.h), and while one block is multiplied, the next is asked
- * for: the values behind the keys, the next keys behind the values.
+ * all rows at a time (kernels/decode.inc.h), and while one block is multiplied, the next may be
+ * asked for: the values behind the keys, the next keys behind the values.
  *
  * What may be seen, what is added, chunks, merging, and finishing are those of many rows. */
 #include "decode.h"
@@ -48,7 +48,10 @@ static pa_sight attend_rows(const job *j, const unit *u, const desk *s, const pa
   pa_block_ready_keys(j, u, s, b);
   pa_matrix m = pa_block_rows(b, &b->key, keys.first),
             next = pa_block_rows(b, &b->value, keys.first);
-  ptrdiff_t ahead = j->plan.values_fit[1] ? distance(&m, &next) : 0;
+  /* A single row of what needs no widening goes as fast as the hardware's prefetchers, and better
+   * alone; where more is done for every line, they are too late at every change of stream. */
+  const int ask = f->rows > 1 || j->call->key_element != j->plan.element;
+  ptrdiff_t ahead = ask && j->plan.values_fit[1] ? distance(&m, &next) : 0;
   k->row_scores[b->key_element](&m, count, f->d, f->queries, f->rows, f->scores, ahead);
   if (b->key_scale) k->row_scale(f->scores, b->key_scale + first, count, f->rows);
   if (j->call->softcap > 0) /* numbers one by one, so the shape does not matter */
@@ -61,7 +64,7 @@ static pa_sight attend_rows(const job *j, const unit *u, const desk *s, const pa
     k->row_mark(f->scores, s->tiles, count, p->width, f->rows);
   m = pa_block_rows(b, &b->value, keys.first);
   ahead = 0;
-  if (j->plan.keys_fit[1] && b->from + PA_KEY_BLOCK < u->keys.last) {
+  if (ask && j->plan.keys_fit[1] && b->from + PA_KEY_BLOCK < u->keys.last) {
     next = pa_block_at(j, u, b->from + PA_KEY_BLOCK).key;
     ahead = distance(&m, &next);
   }

@@ -48,34 +48,25 @@ typedef struct row_block {
 } row_block;
 
 /* The scores of `rows` rows and LANES / rows keys from `key` on; past the last key it is repeated.
- * Some keys at a time: more would need more addresses than there are registers. */
+ * One key after the other, as they lie: the hardware's prefetchers want it so. */
 PA_INLINE void row_scores_tile(const int type, const int rows, const row_block *b, int key) {
-  const int count = LANES / rows, some = count < 8 ? count : 8;
+  const int count = LANES / rows;
   const ptrdiff_t bytes = LANES * type_bytes(type);
   vf acc[LANES];
-#pragma GCC unroll 2
-  for (int first = 0; first < count; first += some) {
-    const char *at[8];
-#pragma GCC unroll 8
-    for (int i = 0; i < some; ++i) {
-      const int number = key + first + i;
-      at[i] = b->data + (number < b->keys ? number : b->keys - 1) * b->row;
-#pragma GCC unroll 8
-      for (int r = 0; r < rows; ++r) acc[r * count + first + i] = vf_set1(0);
-    }
+#pragma GCC unroll 16
+  for (int i = 0; i < count; ++i) {
+    const char *at = b->data + (key + i < b->keys ? key + i : b->keys - 1) * b->row;
+    vf sum[MANY_ROWS];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) sum[r] = vf_set1(0);
     for (ptrdiff_t k = 0, byte = 0; k < b->d; k += LANES, byte += bytes) {
-      vf q[8];
-#pragma GCC unroll 8
-      for (int r = 0; r < rows; ++r) q[r] = vf_load(b->from + r * b->d + k);
-#pragma GCC unroll 8
-      for (int i = 0; i < some; ++i) {
-        const vf x = load_lanes(type, at[i] + byte);
-        fetch_behind(at[i] + byte, byte, b->ahead);
-#pragma GCC unroll 8
-        for (int r = 0; r < rows; ++r)
-          acc[r * count + first + i] = vf_fma(x, q[r], acc[r * count + first + i]);
-      }
+      const vf x = load_lanes(type, at + byte);
+      fetch_behind(at + byte, byte, b->ahead);
+#pragma GCC unroll 4
+      for (int r = 0; r < rows; ++r) sum[r] = vf_fma(x, vf_load(b->from + r * b->d + k), sum[r]);
     }
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) acc[r * count + i] = sum[r];
   }
   real sums[LANES];
   vf_store(sums, sums_of_vectors(acc));
@@ -157,59 +148,61 @@ static void row_softmax_kernel(void *scores, int keys, int rows, const pa_rows_s
                 (real *)state->sum + r, (real *)state->alpha + r);
 }
 
-/* `vectors` vectors of the outputs of `rows` rows, from number k on. Guarded, of one row: a weight
- * of -0.0 does not multiply. */
+/* Keys from `first` on, a chain of them, into `vectors` vectors of the outputs of `rows` rows, from
+ * number k on. Guarded, of one row: a weight of -0.0 does not multiply. */
 PA_INLINE void row_values_tile(const int type, const int guarded, const int rows, const int vectors,
-                               const row_block *b, ptrdiff_t k) {
+                               const row_block *b, int first, ptrdiff_t k) {
   const ptrdiff_t bytes = LANES * type_bytes(type), byte = k * type_bytes(type);
-  for (int first = 0; first < b->keys; first += ROW_VALUE_KEYS) {
-    const int last = first + ROW_VALUE_KEYS < b->keys ? first + ROW_VALUE_KEYS : b->keys;
-    const char *at = b->data + first * b->row + byte;
-    vf acc[8][8];
+  const int last = first + ROW_VALUE_KEYS < b->keys ? first + ROW_VALUE_KEYS : b->keys;
+  const char *at = b->data + first * b->row + byte;
+  vf acc[MANY_ROWS][8];
+#pragma GCC unroll 4
+  for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 8
-    for (int r = 0; r < rows; ++r)
+    for (int j = 0; j < vectors; ++j) acc[r][j] = vf_set1(0);
+  for (int key = first; key < last; ++key, at += b->row) {
+    const real *weights = b->from + key;
+    vf weight[MANY_ROWS];
+    if (guarded && weights[0] == 0 && __builtin_signbit(weights[0])) continue;
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) weight[r] = vf_set1(weights[r * PA_KEY_BLOCK]);
 #pragma GCC unroll 8
-      for (int j = 0; j < vectors; ++j) acc[r][j] = vf_set1(0);
-    for (int key = first; key < last; ++key, at += b->row) {
-      const real *weights = b->from + key;
-      vf weight[8];
-      if (guarded && weights[0] == 0 && __builtin_signbit(weights[0])) continue;
-#pragma GCC unroll 8
-      for (int r = 0; r < rows; ++r) weight[r] = vf_set1(weights[r * PA_KEY_BLOCK]);
-#pragma GCC unroll 8
-      for (int j = 0; j < vectors; ++j) {
-        const vf x = load_lanes(type, at + j * bytes);
-        fetch_behind(at + j * bytes, byte + j * bytes, b->ahead);
-#pragma GCC unroll 8
-        for (int r = 0; r < rows; ++r) acc[r][j] = vf_fma(x, weight[r], acc[r][j]);
-      }
+    for (int j = 0; j < vectors; ++j) {
+      const vf x = load_lanes(type, at + j * bytes);
+      fetch_behind(at + j * bytes, byte + j * bytes, b->ahead);
+#pragma GCC unroll 4
+      for (int r = 0; r < rows; ++r) acc[r][j] = vf_fma(x, weight[r], acc[r][j]);
     }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < rows; ++r) {
+    real *to = b->to + r * b->d + k;
 #pragma GCC unroll 8
-    for (int r = 0; r < rows; ++r) {
-      real *to = b->to + r * b->d + k;
-#pragma GCC unroll 8
-      for (int j = 0; j < vectors; ++j, to += LANES)
-        vf_store(to, first == 0 ? vf_fma(vf_set1(b->alpha[r]), vf_load(to), acc[r][j])
-                                : vf_load(to) + acc[r][j]);
-    }
+    for (int j = 0; j < vectors; ++j, to += LANES)
+      vf_store(to, first == 0 ? vf_fma(vf_set1(b->alpha[r]), vf_load(to), acc[r][j])
+                              : vf_load(to) + acc[r][j]);
   }
 }
 
 PA_INLINE void row_values(const int type, const int rows, int row, row_block b) {
   enum { accumulators = PA_REGISTERS / 2 }; /* the other half is for what they are made of */
   const int full = accumulators / rows < 8 ? accumulators / rows : 8;
-  ptrdiff_t k = 0;
   b.from += row * PA_KEY_BLOCK, b.alpha += row, b.to += row * b.d;
-  for (; k + full * LANES <= b.d; k += full * LANES) row_values_tile(type, 0, rows, full, &b, k);
-  if (full == 8)
-    for (; k + 4 * LANES <= b.d; k += 4 * LANES) row_values_tile(type, 0, rows, 4, &b, k);
-  for (; k < b.d; k += LANES) row_values_tile(type, 0, rows, 1, &b, k);
+  for (int key = 0; key < b.keys; key += ROW_VALUE_KEYS) {
+    ptrdiff_t k = 0;
+    for (; k + full * LANES <= b.d; k += full * LANES)
+      row_values_tile(type, 0, rows, full, &b, key, k);
+    if (full == 8)
+      for (; k + 4 * LANES <= b.d; k += 4 * LANES) row_values_tile(type, 0, rows, 4, &b, key, k);
+    for (; k < b.d; k += LANES) row_values_tile(type, 0, rows, 1, &b, key, k);
+  }
 }
 
 /* Rare, so one text for all shapes: the sums are the same. */
 PA_INLINE void row_values_guarded(const int type, int rows, row_block b) {
   for (; rows > 0; --rows, b.from += PA_KEY_BLOCK, ++b.alpha, b.to += b.d)
-    for (ptrdiff_t k = 0; k < b.d; k += LANES) row_values_tile(type, 1, 1, 1, &b, k);
+    for (int key = 0; key < b.keys; key += ROW_VALUE_KEYS)
+      for (ptrdiff_t k = 0; k < b.d; k += LANES) row_values_tile(type, 1, 1, 1, &b, key, k);
 }
 
 #define SCORES(rows, row, type) row_scores(type, rows, row, b)
