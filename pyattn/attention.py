@@ -452,9 +452,12 @@ def _operands(
     had 2 axes."""
     _check.layout(function, layout)
     arrays = _check.attention_arrays(function, names, given)
-    two_axes = _check.two_axes(function, names, arrays)
-    views = [_heads_first(a, layout) for a in arrays]
-    shapes = [a.shape for a in views]
+    views, two_axes = arrays, False
+    shapes = [a.shape for a in arrays]
+    if layout != "bhld" or min([len(shape) for shape in shapes]) < 3:
+        two_axes = _check.two_axes(function, names, arrays)
+        views = [_heads_first(a, layout) for a in arrays]
+        shapes = [a.shape for a in views]
     leading, broadcast = _check.attention_shapes(function, names, arrays, shapes, layout)
     if broadcast:
         views = [np.broadcast_to(a, leading + a.shape[-3:]) for a in views]
