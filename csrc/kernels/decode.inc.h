@@ -14,6 +14,7 @@
 #include "elements.inc.h"
 #include "kernels.h"
 #include "rows.inc.h"
+#include "terms.inc.h"
 #include "tile.inc.h"
 #include "vec_math.h"
 
@@ -91,8 +92,6 @@ PA_INLINE void row_scores(const int type, const int rows, int row, row_block b) 
   } while (0)
 
 static void row_add_kernel(void *scores, const void *tile, int keys, int width, int rows) {
-  const vf log2e = vf_set1((real)1.44269504088896340736);
-  const vf least = vf_set1((real)(-REAL_MAX * 0.6931471)); /* times log2e: still finite */
   const ptrdiff_t step = (ptrdiff_t)width * LANES;
   for (int r = 0; r < rows; ++r)
     for (int key = 0; key < keys; key += LANES) {
@@ -100,8 +99,7 @@ static void row_add_kernel(void *scores, const void *tile, int keys, int width, 
       const real *more = (const real *)tile + key * step + r;
       vf added = vf_set1(0);
       for (int l = 0; l < LANES && key + l < keys; ++l) added[l] = more[l * step];
-      const vf sum = vf_fma(vf_max(least, added), log2e, vf_load(at));
-      vf_store(at, vf_select((vi)(added == vf_set1((real)-INFINITY)), added, sum));
+      vf_store(at, with_added(vf_load(at), added));
     }
 }
 

@@ -81,11 +81,10 @@ PA_INLINE void turn_lanes(int type, int interleaved, int stream, const char *fro
 PA_INLINE void turn_apart(int type, const char *from, ptrdiff_t from_col, char *to,
                           ptrdiff_t to_col, ptrdiff_t partner, ptrdiff_t step, ptrdiff_t count,
                           const real *cosines, const real *sines) {
-  const int own = PA_REAL_BITS == 32 ? FLOAT32 : FLOAT64;
   vf a = gather_lanes(type, from, step * from_col, count);
   vf b = gather_lanes(type, from + partner * from_col, step * from_col, count);
-  turn(&a, &b, gather_lanes(own, (const char *)cosines, sizeof(real), count),
-       gather_lanes(own, (const char *)sines, sizeof(real), count));
+  turn(&a, &b, gather_lanes(REAL, (const char *)cosines, sizeof(real), count),
+       gather_lanes(REAL, (const char *)sines, sizeof(real), count));
   scatter_lanes(type, to, step * to_col, count, a);
   scatter_lanes(type, to + partner * to_col, step * to_col, count, b);
 }

@@ -111,18 +111,21 @@ static int survey_kernel(const void *tile, int keys, int width, unsigned char *s
   return found;
 }
 
-static void add_kernel(void *x, const void *tile, int keys, int width, void *top) {
+/* A score, in units of log2, with what is added to it in natural ones: -inf hides. */
+PA_INLINE vf with_added(vf score, vf added) {
   const vf log2e = vf_set1((real)1.44269504088896340736);
   const vf least = vf_set1((real)(-REAL_MAX * 0.6931471)); /* times log2e: still finite */
+  /* max: a finite number stays finite, and NaN, the second operand, NaN */
+  return vf_select(is_hidden(added), added, vf_fma(vf_max(least, added), log2e, score));
+}
+
+static void add_kernel(void *x, const void *tile, int keys, int width, void *top) {
   for (int j = 0; j < width; ++j) {
     real *at = (real *)x + (ptrdiff_t)j * LANES;
     const real *more = (const real *)tile + (ptrdiff_t)j * LANES;
     vf best = vf_set1(-REAL_MAX);
     for (int key = 0; key < keys; ++key, at += width * LANES, more += width * LANES) {
-      const vf added = vf_load(more);
-      /* max: a finite number stays finite, and NaN, the second operand, NaN */
-      const vf sum = vf_fma(vf_max(least, added), log2e, vf_load(at));
-      const vf kept = vf_select(is_hidden(added), added, sum);
+      const vf kept = with_added(vf_load(at), vf_load(more));
       vf_store(at, kept);
       best = vf_max(kept, best);
     }
