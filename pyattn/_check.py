@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from pyattn._check_numbers import entry
+from pyattn._check_numbers import entry, is_masked
 
 FLOAT16, FLOAT32, FLOAT64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
 LAYOUTS = ("bhld", "blhd")
@@ -79,8 +79,7 @@ def _any_float_array(function: str, name: str, x: Any) -> np.ndarray:
 
 
 def _native_array(function: str, name: str, x: Any) -> np.ndarray:
-    # The first look at numpy.ma imports it, for 45 ms, so plain arrays go past.
-    if type(x) is not np.ndarray and isinstance(x, np.ma.MaskedArray):
+    if is_masked(x):
         raise TypeError(
             f"{function}: {name} is a masked array; its mask would be ignored. "
             "Fill it (x.filled(0)) and hide keys with key_lengths"
@@ -227,7 +226,7 @@ def _window_side(function: str, name: str, value: Any) -> int:
 
 def sinks(function: str, value: Any, heads: int, dtype: np.dtype) -> np.ndarray:
     """One logit per head, as float64."""
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         raise TypeError(f"{function}: sinks must not be a masked array")
     a = np.asarray(value)
     if a.dtype.kind != "f" and a.dtype.name != "bfloat16":
@@ -271,7 +270,7 @@ def offsets(function: str, name: str, value: Any, total: int) -> np.ndarray:
     """Starts of packed sequences and the end of the last, as int64."""
     if value is None:
         raise ValueError(f"{function}: {name} is needed: query and key have different lengths")
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         raise TypeError(f"{function}: {name} must not be a masked array")
     a = np.asarray(value)
     if a.dtype.kind not in "iu":
@@ -325,7 +324,7 @@ def per_batch(
     high: int | None,
 ) -> np.ndarray:
     """Whole numbers, one per batch element, as a fresh C-contiguous int64 array."""
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         raise TypeError(f"{function}: {name} must not be a masked array")
     a = np.asarray(value)
     if a.dtype.kind not in "iu":
@@ -350,7 +349,7 @@ def per_batch(
 def out(
     function: str, array: Any, shape: tuple[int, ...], dtype: np.dtype, name: str = "out"
 ) -> None:
-    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+    if not isinstance(array, np.ndarray) or is_masked(array):
         raise TypeError(f"{function}: {name} must be a NumPy array, got {type(array).__name__}")
     if array.shape != shape:
         raise ValueError(f"{function}: {name} must have shape {shape}, got {array.shape}")

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pyattn import _check
-from pyattn._check_numbers import whole
+from pyattn._check_numbers import is_masked, whole
 
 DTYPES = ("float32", "float16", "bfloat16", "int8")
 BLOCK = 64  # keys that the kernel takes at a time: a page holds some of these blocks
@@ -61,7 +61,7 @@ def sliding(function: str, window: Any, keep_first: Any) -> tuple[int, int] | No
 
 
 def rows(function: str, value: Any, batch: int, distinct: bool) -> list[int]:
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         raise TypeError(f"{function}: rows must not be a masked array")
     a = np.asarray(value)
     if a.dtype.kind not in "iu" and a.size:

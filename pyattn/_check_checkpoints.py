@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from pyattn._check_encodings import ANY_FLOAT, choice
+from pyattn._check_numbers import is_masked
 from pyattn._check_terms import FLOATS
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _are(names: Sequence[str]) -> str:
 
 def tensor(function: str, name: str, value: Any) -> np.ndarray:
     """`value` as a float array: a view of what it is, unread if it is a memory map."""
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         raise TypeError(f"{function}: {name!r} must not be a masked array")
     try:
         a = np.asarray(value)

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pyattn._check import real
-from pyattn._check_numbers import whole
+from pyattn._check_numbers import is_masked, whole
 from pyattn._check_terms import FLOATS
 
 ANY_FLOAT = "float16, bfloat16, float32 or float64"
@@ -24,7 +24,7 @@ ANY_FLOAT = "float16, bfloat16, float32 or float64"
 
 def floats(function: str, name: str, value: Any, axes: str | None = None) -> np.ndarray:
     """`value` as a float array in native byte order; `axes` names those that it must have."""
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         raise TypeError(f"{function}: {name} must not be a masked array")
     a = np.asarray(value)
     if a.dtype.name not in FLOATS:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pyattn import _check
 from pyattn._check_encodings import ANY_FLOAT
+from pyattn._check_numbers import is_masked
 from pyattn._check_terms import FLOATS
 
 STORAGES = ("float16", "bfloat16")
@@ -43,7 +44,7 @@ def vector(function: str, name: str, value: Any, length: int, dtype: np.dtype) -
 
 
 def _floats(function: str, name: str, value: Any) -> np.ndarray:
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         raise TypeError(f"{function}: {name} must not be a masked array")
     a = np.asarray(value)
     if a.dtype.name not in FLOATS:

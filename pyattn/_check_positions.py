@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pyattn._check_encodings import floats, positive
-from pyattn._check_numbers import entry, whole
+from pyattn._check_numbers import entry, is_masked, whole
 from pyattn._check_terms import FLOATS, NUMPY_FLOATS, not_too_many_axes
 
 LARGEST_POSITION = 2**32
@@ -54,7 +54,7 @@ def positions(function: str, value: Any) -> np.ndarray:
 
     Always an array of its own: nobody may change what has been checked.
     """
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         raise TypeError(f"{function}: positions must not be a masked array")
     a = np.asarray(value)
     if a.dtype.kind not in "iuf" and a.dtype.name != "bfloat16":
@@ -72,7 +72,7 @@ def positions(function: str, value: Any) -> np.ndarray:
 
 def indices(function: str, value: Any, rows: int) -> np.ndarray:
     """Whole positions within a table of that many rows, as an int64 array of its own."""
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         raise TypeError(f"{function}: positions must not be a masked array")
     a = np.array(value, order="C")  # before looking: nobody may change what has been checked
     if a.dtype.kind not in "iu" and a.size:
@@ -186,7 +186,7 @@ def base(function: str, name: str, value: Any) -> float:
 
 def inverse_frequencies(function: str, value: Any) -> np.ndarray:
     """(pairs,) of any float type, as float64."""
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         raise TypeError(f"{function}: frequencies must not be a masked array")
     a = np.asarray(value)
     if a.dtype.name not in FLOATS:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from pyattn._check_numbers import entry, whole
+from pyattn._check_numbers import entry, is_masked, whole
 from pyattn._pieces import Shape
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -80,7 +80,7 @@ def axes_at_least(function: str, name: str, array: np.ndarray, axes: str) -> Non
 
 def integers(function: str, name: str, value: Any) -> np.ndarray:
     """`value` as an integer array of any type, in native byte order."""
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         raise TypeError(f"{function}: {name} must not be a masked array")
     a = np.asarray(value)
     if a.dtype.kind not in "iu":
@@ -136,7 +136,7 @@ def lengths(function: str, name: str, value: Any, most: int) -> np.ndarray:
 
 def slopes(function: str, value: Any) -> np.ndarray:
     """ALiBi's slopes, one per head, as float64."""
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         raise TypeError(f"{function}: slopes must not be a masked array")
     a = np.asarray(value)
     if not (_is_float(a.dtype) or a.dtype.kind in "iu"):
@@ -259,7 +259,7 @@ def sizes_unknown(shape: Shape) -> NoReturn:
 
 
 def _not_masked(function: str, name: str, value: Any, hidden: str) -> None:
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         raise TypeError(
             f"{function}: {name} is a masked array; its mask would be ignored: "
             f"use {name}.filled({hidden})"

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pyattn import _check, _core
+from pyattn._out import handed_over
 from pyattn._pieces import as_plain
 from pyattn.biases import as_bias, bias_terms
 from pyattn.masks import as_mask, mask_terms
@@ -152,9 +153,7 @@ def attention(
     result = _result("attention", out, given_shape, q.dtype, (q, k, v), options.terms)
     lse = np.empty(shape[:-1], _check.computed(q.dtype)) if want_lse else None
     _attend(q, k, v, _heads_first(result, layout), lse, options)
-    if out is not None and result is not out:
-        out[...] = result
-        result = out
+    result = handed_over(result, out)
     return (result, lse[0] if two_axes else lse) if want_lse else result
 
 
@@ -243,9 +242,7 @@ def attention_varlen(
     )
     lse = np.empty(shape[:-1], _check.computed(q.dtype)) if want_lse else None
     _attend(q, k, v, result.swapaxes(0, 1), lse, options)
-    if out is not None and result is not out:
-        out[...] = result
-        result = out
+    result = handed_over(result, out)
     return (result, lse) if want_lse else result
 
 

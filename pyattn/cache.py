@@ -19,6 +19,7 @@ from pyattn import (
     _core,
     _turning,
 )
+from pyattn._out import handed_over
 from pyattn._pages import PLAIN_DTYPES, PagedSequence, PageFormat, hold, let_go, widened
 from pyattn._pieces import as_plain
 from pyattn._sliding import Sliding
@@ -428,9 +429,7 @@ class KVCache:
             )  # fmt: skip
         else:
             _attend(q, _NO_KEYS, None, heads, lse, options)
-        if out is not None and result is not out:
-            out[...] = result
-            result = out
+        result = handed_over(result, out)
         return (result, lse) if want_lse else result
 
     def _starts(
@@ -667,8 +666,7 @@ class KVCache:
         array([[[1.    , 0.2992]]], dtype=float32)
         """
         pages = self._page_arrays(_check_cache.row("KVCache.keys", row, self.batch))
-        parts = [np.zeros((self.kv_heads, 0, self.head_dim), np.float32)]
-        return np.concatenate(parts + [widened(p.keys, p.key_scales) for p in pages], axis=1)
+        return self._joined([widened(p.keys, p.key_scales) for p in pages], self.head_dim)
 
     @_alone
     def values(self, row: int) -> np.ndarray:
@@ -695,8 +693,7 @@ class KVCache:
         (4, 0, 32)
         """
         pages = self._page_arrays(_check_cache.row("KVCache.values", row, self.batch))
-        parts = [np.zeros((self.kv_heads, 0, self.value_dim), np.float32)]
-        return np.concatenate(parts + [widened(p.values, p.value_scales) for p in pages], axis=1)
+        return self._joined([widened(p.values, p.value_scales) for p in pages], self.value_dim)
 
     @_alone
     def pages(self, row: int) -> list[PageArrays]:
@@ -729,6 +726,10 @@ class KVCache:
         [(0, (2, 64, 16), 'float16'), (64, (2, 6, 16), 'float16')]
         """
         return self._page_arrays(_check_cache.row("KVCache.pages", row, self.batch))
+
+    def _joined(self, parts: list[np.ndarray], size: int) -> np.ndarray:
+        nothing = np.zeros((self.kv_heads, 0, size), np.float32)  # perhaps there are no parts
+        return np.concatenate([nothing, *parts], axis=1)
 
     def _page_arrays(self, row: int) -> list[PageArrays]:
         sequence, size, found = self._sequences[row], self.page_size, []

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pyattn import _check, _check_layers, _core
+from pyattn._out import handed_over
 from pyattn._pieces import as_plain
 
 __all__ = ["Linear", "layer_norm", "rms_norm"]
@@ -154,10 +155,7 @@ class Linear:
             gate = None if gate is None else _plane(gate)
             residual = None if residual is None else _plane(residual)
             _run(x, [(self, _plane(result), gate, residual)])
-        if out is not None and result is not out:
-            out[...] = result
-            return out
-        return result
+        return handed_over(result, out)
 
     @staticmethod
     def many(
@@ -377,10 +375,7 @@ def _norm(
         )
         other = None if residual is None else _plane(residual)
         _core.norm(_plane(x), other, _plane(result), weight, bias, eps, centred)
-    if out is not None and result is not out:
-        out[...] = result
-        return out
-    return result
+    return handed_over(result, out)
 
 
 def _plane(a: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from pyattn import biases, masks, reference
+from pyattn import attention, biases, masks, reference
 
 STRESS = os.environ.get("PYATTN_STRESS") == "1"
 FLOATS = (np.float32, np.float64)
@@ -265,6 +265,18 @@ def bits(a):
     """The array as unsigned integers, so that NaN equals NaN and -0 differs from +0."""
     a = np.ascontiguousarray(a)
     return a.view(f"u{a.itemsize}")
+
+
+def assert_strided_out_only(arrays, expected):
+    """With `out` between rows and columns of a larger array, nothing beside it is written."""
+    *leading, queries, size = expected.shape
+    wide = np.full((*leading, queries + 2, size + 4), 77, expected.dtype)
+    sparse = np.full((*leading, queries, 3 * size), 77, expected.dtype)
+    for whole, place in ((wide, np.s_[..., 1:-1, 2:-2]), (sparse, np.s_[..., 1::3])):
+        attention(*arrays, out=whole[place])
+        assert_same_bits(whole[place].copy(), expected)
+        whole[place] = 77
+        assert (whole == 77).all()
 
 
 def assert_same_bits(got, expected):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pyattn import _check, _check_positions, _core
+from pyattn._out import handed_over
 from pyattn._pieces import as_plain
 
 Kernel = Callable[[np.ndarray, np.ndarray], None]
@@ -44,10 +45,7 @@ def apply(
         result = np.empty(x.shape, x.dtype) if aside else out
     if x.size:
         kernel(inner(as_plain(x)), inner(as_plain(result)))
-    if out is not None and result is not out:
-        out[...] = result
-        return out
-    return result
+    return handed_over(result, out)
 
 
 def same_place(a: np.ndarray, b: np.ndarray) -> bool:
