@@ -167,7 +167,8 @@ pa_status pa_attention(pa_attention_call *call) {
   const int64_t tasks = j.plan.units * (j.plan.wave ? j.plan.wave : 1);
   pa_team_begin(&j.team, tasks, j.plan.work, call->poll);
   const size_t workers_bytes = (size_t)j.team.workers * j.plan.worker_bytes;
-  call->scratch_bytes = workers_bytes + pa_plan_wave_bytes(&j.plan) + j.plan.order_bytes;
+  const size_t lists_bytes = j.plan.order_bytes + j.plan.grid_bytes;
+  call->scratch_bytes = workers_bytes + pa_plan_wave_bytes(&j.plan) + lists_bytes;
   pa_status status = PA_NO_MEMORY;
   char *scratch = pa_scratch_take(call->scratch_bytes);
   if (scratch) {
@@ -175,10 +176,17 @@ pa_status pa_attention(pa_attention_call *call) {
     j.parts = scratch + workers_bytes;
     j.totals =
         j.parts + (size_t)(j.plan.units * j.plan.wave * j.plan.unit_panels) * j.plan.state_bytes;
+    char *lists = scratch + call->scratch_bytes - lists_bytes;
     if (call->query_offsets) {
-      j.order = (int64_t *)(scratch + call->scratch_bytes - j.plan.order_bytes);
+      j.order = (int64_t *)lists;
       j.order_units = j.order + pa_batch(call);
       pa_plan_order(call, &j.plan, j.order, j.order_units);
+    }
+    if (call->grid) {
+      j.lines = (pa_stretch *)lists;
+      j.columns = j.lines + j.plan.grid.lines;
+      pa_grid_stretches(&call->grid->lines, j.plan.grid.longest_line, j.lines);
+      pa_grid_stretches(&call->grid->columns, j.plan.grid.longest_column, j.columns);
     }
     status = run(&j);
     if (pa_team_lost(&j.team)) status = run(&j);

@@ -3,6 +3,7 @@
 #define PA_JOB_H
 
 #include "geometry.h"
+#include "grid.h"
 #include "kernels/kernels.h"
 #include "parallel.h"
 #include "plan.h"
@@ -16,6 +17,7 @@ typedef struct job {
   char *workers;        /* plan.worker_bytes each */
   char *parts, *totals; /* waves only: states, by (unit, chunk of wave, panel) and (unit, panel) */
   int64_t *order, *order_units; /* packed sequences only: see pa_plan_order */
+  pa_stretch *lines, *columns;  /* grids only: how the axes are cut */
   int64_t wave_from, wave_to;   /* chunks of the running wave */
 } job;
 
@@ -27,12 +29,14 @@ typedef struct panel {
   void *queries;
   const char **rows; /* of the terms that are tables: [table][lane] */
   pa_span any, all;  /* keys that some row may see, that every row may see: by position */
+  pa_rectangle seen[PA_MAX_LANES]; /* of a grid: what the row in each lane sees */
 } panel;
 
 /* One unit, and where its things lie. */
 typedef struct unit {
   int64_t batch, kv_head;
   pa_sequence sequence;
+  pa_patch patch; /* grids only: keys are numbered in it, queries are pixels */
   pa_place place;
   pa_cut cut;
   int64_t first_panel, panels;

@@ -31,12 +31,29 @@ pa_cut pa_plan_cut(const pa_plan *plan, int64_t queries) {
   return cut;
 }
 
+/* The same of a grid, of one batch element: its patches. */
+static void count_patches(const pa_grid *grid, pa_plan *p, int64_t *panels, int64_t *widest) {
+  pa_patch patch = {{0}, {0}};
+  *panels = p->patch_blocks = 0;
+  while (pa_grid_next(&grid->lines, p->grid.longest_line, &patch.lines)) {
+    patch.columns = (pa_stretch){0};
+    while (pa_grid_next(&grid->columns, p->grid.longest_column, &patch.columns)) {
+      const pa_cut cut = pa_plan_cut(p, pa_patch_queries(&patch));
+      *widest = max64(*widest, ceil_div(cut.vectors, cut.panels));
+      *panels += cut.panels;
+      p->patch_blocks = max64(p->patch_blocks, cut.blocks);
+    }
+  }
+  p->cut.blocks = p->units = p->grid.lines * p->grid.columns * p->patch_blocks;
+}
+
 /* Widest panel, and panels and units of one key head over all batch elements. */
 static void count_panels(const pa_attention_call *call, pa_plan *p, int64_t *panels) {
   const int64_t batch = call->query_offsets ? pa_batch(call) : 1;
   int64_t widest = 0;
   *panels = p->units = 0;
-  for (int64_t b = 0; b < batch; ++b) {
+  if (call->grid) count_patches(call->grid, p, panels, &widest);
+  for (int64_t b = 0; b < batch && !call->grid; ++b) {
     const pa_cut cut = pa_plan_cut(p, pa_sequence_of(call, b).queries);
     if (cut.panels) widest = max64(widest, ceil_div(cut.vectors, cut.panels));
     *panels += cut.panels;
@@ -77,9 +94,11 @@ static void plan_blocks(const pa_attention_call *call, pa_plan *p) {
   p->whole_d = ceil_div(p->d, p->lanes) * p->lanes;
   p->whole_dv = ceil_div(p->dv, p->lanes) * p->lanes;
   p->element = call->type == PA_FLOAT32 ? PA_ELEMENT_FLOAT32 : PA_ELEMENT_FLOAT64;
-  p->keys_fit[0] = p->values_fit[0] = call->key_element == p->element;
-  p->keys_fit[1] = call->key.col == bytes && call->d % p->lanes == 0;
-  p->values_fit[1] = p->dv && call->value.col == bytes && call->dv % p->lanes == 0;
+  if (!call->grid) { /* lines of a patch lie apart */
+    p->keys_fit[0] = p->values_fit[0] = call->key_element == p->element;
+    p->keys_fit[1] = call->key.col == bytes && call->d % p->lanes == 0;
+    p->values_fit[1] = p->dv && call->value.col == bytes && call->dv % p->lanes == 0;
+  }
   if (!p->keys_fit[0] || !p->keys_fit[1])
     p->keys_bytes = pa_scratch_round((size_t)(PA_KEY_BLOCK * p->whole_d * real));
   if (p->dv && (!p->values_fit[0] || !p->values_fit[1]))
@@ -97,12 +116,13 @@ pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kerne
   p.group = call->heads / call->kv_heads;
   p.lanes = kernels->lanes;
   p.max_width = panel_width(call, kernels);
+  if (call->grid) p.grid = pa_grid_plan_of(call->grid);
   int64_t panels;
   count_panels(call, &p, &panels);
   p.unit_panels = min64(PA_UNIT_PANELS, 1 + call->kv_heads * panels / (2 * FEW_UNITS));
   count_panels(call, &p, &panels);
   p.units *= call->kv_heads;
-  const pa_span hull = pa_visible_hull(call);
+  const pa_span hull = call->grid ? (pa_span){0, p.grid.keys} : pa_visible_hull(call);
   p.first_chunk = hull.first / PA_KEY_CHUNK;
   p.chunks = max64(1, ceil_div(hull.last, PA_KEY_CHUNK));
   /* Weights are written by whoever knows the whole row, so their units stay whole. */
@@ -125,14 +145,14 @@ pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kerne
       p.keys_bytes + p.values_bytes + p.few_bytes;
   if (call->query_offsets)
     p.order_bytes = pa_scratch_round((size_t)(2 * batch + 1) * sizeof(int64_t));
+  p.grid_bytes = (size_t)(p.grid.lines + p.grid.columns) * sizeof(pa_stretch);
   const double queries = (double)(call->query_offsets ? 1 : batch) * (double)call->queries;
-  p.work = 2.0 * (double)call->heads * queries *
-           (double)min64(call->keys, (p.chunks - p.first_chunk) * PA_KEY_CHUNK) *
+  p.work = 2.0 * (double)call->heads * queries * (double)(hull.last - hull.first) *
            (double)(p.d + p.dv + 16);
   const double rows = queries * (double)call->heads * (double)real +
                       (double)(batch * call->kv_heads) * (double)call->keys *
                           (double)pa_element_bytes(call->key_element);
-  p.look_ahead = !call->weights.data && rows * (double)(p.d + p.dv) > CACHED_BYTES;
+  p.look_ahead = !call->weights.data && !call->grid && rows * (double)(p.d + p.dv) > CACHED_BYTES;
   return p;
 }
 

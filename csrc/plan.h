@@ -19,6 +19,7 @@
 #define PA_PLAN_H
 
 #include "geometry.h"
+#include "grid.h"
 #include "kernels/kernels.h"
 #include "pyattn.h"
 
@@ -46,18 +47,22 @@ typedef struct pa_plan {
   int tables;           /* how many terms are tables */
   int tiles;            /* scratch tiles that the terms need, see terms.c */
   int look_ahead;       /* whether there is more than caches hold, and fetching it early pays */
-  pa_cut cut;           /* of every key head, unless there are packed sequences */
+  pa_cut cut;           /* of every key head, unless there are packed sequences; of a grid only
+                           `blocks` counts */
+  pa_grid_plan grid;
+  int64_t patch_blocks; /* of each patch of a grid */
   int64_t d, dv;
   int64_t whole_d, whole_dv; /* in whole vectors */
   pa_element element;        /* that kernels compute in */
   /* Whether they can read keys (values) where these lie, in units of many rows, of few. */
   int keys_fit[2], values_fit[2];
   size_t queries_bytes, state_bytes, tile_bytes; /* of a panel */
-  size_t rows_bytes, bits_bytes;    /* of a panel: addresses of table rows, bits of tables */
-  size_t keys_bytes, values_bytes;  /* of a block, if they do not fit */
-  size_t few_bytes;                 /* of units of few rows */
-  size_t worker_bytes, order_bytes; /* of a worker, of the whole call */
-  double work;                      /* floating-point operations, about */
+  size_t rows_bytes, bits_bytes;   /* of a panel: addresses of table rows, bits of tables */
+  size_t keys_bytes, values_bytes; /* of a block, if they do not fit */
+  size_t few_bytes;                /* of units of few rows */
+  size_t worker_bytes;             /* of a worker */
+  size_t order_bytes, grid_bytes;  /* of the whole call */
+  double work;                     /* floating-point operations, about */
 } pa_plan;
 
 pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kernels);

@@ -81,6 +81,19 @@ typedef struct pa_page {
   const float *key_scale, *value_scale;
 } pa_page;
 
+/* Queries and keys that are the pixels of a grid, line by line. A pixel sees those of which both
+ * the line and the column are seen from its own: every `step`-th of spans[place][0] <= k <
+ * spans[place][1], from the first on, one of which is the place itself. Neither end falls between
+ * places that are `step` apart. */
+typedef struct pa_grid_axis {
+  int64_t extent, step;
+  const int64_t *spans; /* (extent, 2), within the extent */
+} pa_grid_axis;
+
+typedef struct pa_grid {
+  pa_grid_axis lines, columns;
+} pa_grid;
+
 /* Called now and then, on the calling thread only, during long calls; nonzero asks to stop. */
 typedef int (*pa_poll)(void);
 
@@ -94,6 +107,10 @@ typedef int (*pa_poll)(void);
  * Pages: with `pages`, key j of batch element b is row j % page_rows of page pages[b, j /
  * page_rows] of (batch, page_count), as far as its key length needs them; data and batch strides of
  * `key` and `value` do not count, and key_lengths is given.
+ *
+ * Grid: with `grid`, of as many pixels as there are queries and keys, a query sees what it says;
+ * then there are no offsets, pages, lengths, starts, window or weights, and terms can only be
+ * tables that always apply.
  *
  * Packed sequences: with offsets, batch element b has the queries query_offsets[b] <= i <
  * query_offsets[b + 1] of `query`, `out` and `lse`, and its keys likewise; batch strides are 0.
@@ -110,6 +127,7 @@ typedef struct pa_attention_call {
   const int64_t *query_start; /* one per batch element, C order; NULL: its keys - its queries */
   const int64_t *key_lengths; /* one per batch element, 0 <= length <= keys; NULL: keys */
   const int64_t *query_offsets, *key_offsets; /* batch + 1 each, from 0 on; or both NULL */
+  const pa_grid *grid;                        /* or NULL */
   const double *sinks; /* per head: a logit that takes weight and adds nothing; or NULL */
   int term_count;
   pa_term *terms;                /* at most PA_MAX_TERMS */

@@ -102,6 +102,29 @@ static void lay_spans(const look *at, const pa_term *term, char *tile, unsigned 
   at->j->kernels->bound(tile, (int)keys, at->p->width, first, last);
 }
 
+/* The same by what the grid says. */
+static void lay_rectangles(const look *at, char *tile, unsigned char *seen) {
+  const pa_patch *patch = &at->u->patch;
+  const int64_t line = patch->columns.count * at->j->plan.group; /* lanes of one line of queries */
+  const uint64_t looked_at = ~(uint64_t)0 >> (PA_KEY_BLOCK - key_count(at));
+  uint64_t bits[PA_MAX_LANES], columns[PA_MAX_LANES];
+  for (int lane = 0; lane < lane_count(at); ++lane) {
+    const pa_rectangle *own = &at->p->seen[lane];
+    const pa_rectangle *above = &at->p->seen[lane < line ? lane : lane - line];
+    const int same = own->first_column == above->first_column &&
+                     own->last_column == above->last_column && lane >= line;
+    columns[lane] = same ? columns[lane - line] : pa_patch_column_bits(patch, own, at->keys);
+    bits[lane] = columns[lane] & pa_patch_line_bits(patch, own, at->keys) & looked_at;
+    if (seen) seen[lane] |= bits[lane] != 0;
+  }
+  at->j->kernels->unfold(tile, bits, key_count(at), at->p->width);
+}
+
+static void lay_places(const look *at, char *tile, unsigned char *seen) {
+  if (at->j->call->grid) lay_rectangles(at, tile, seen);
+  else lay_spans(at, NULL, tile, seen);
+}
+
 /* --- Ids */
 
 static void find_ids(const look *at, const pa_term *term, int32_t *own, int32_t *keys) {
@@ -137,16 +160,35 @@ static void hide_strangers(const look *at, const pa_term *term, char *tile) {
 
 /* --- Tables */
 
-static void find_columns(const look *at, const pa_axis *col, pa_columns *columns) {
-  columns->step = col->stride;
-  columns->count = 0;
-  for (int64_t key = at->keys.first; key < at->keys.last;) {
-    const int64_t inside = key % col->inner;
-    const int64_t length = min64(col->inner - inside, at->keys.last - key);
+/* `step`: from one key to the next on the axis. */
+static void find_runs(const pa_axis *col, int64_t first, int64_t step, int64_t count,
+                      pa_columns *columns) {
+  while (count > 0) {
+    const int64_t room = (col->inner - 1 - first % col->inner) / step + 1; /* of this run */
+    const int64_t length = min64(room, count);
     pa_run *run = &columns->runs[columns->count++];
-    run->offset = axis_offset(col, key);
+    run->offset = axis_offset(col, first);
     run->length = (int)length;
-    key += length;
+    first += length * step;
+    count -= length;
+  }
+}
+
+static void find_columns(const look *at, const pa_axis *col, pa_columns *columns) {
+  const pa_grid *grid = at->j->call->grid;
+  const pa_patch *patch = &at->u->patch;
+  columns->count = 0;
+  columns->step = col->stride;
+  if (!grid) {
+    find_runs(col, at->keys.first, 1, key_count(at), columns);
+    return;
+  }
+  columns->step *= grid->columns.step;
+  for (int64_t key = at->keys.first; key < at->keys.last;) {
+    const int64_t broad = patch->columns.keys;
+    const int64_t count = min64(broad - key % broad, at->keys.last - key);
+    find_runs(col, pa_patch_key(grid, patch, key), grid->columns.step, count, columns);
+    key += count;
   }
 }
 
@@ -221,7 +263,7 @@ static void lay_clause(const look *at, int clause, const pa_sight *sights, int p
   const pa_term *terms = at->j->call->terms;
   const pa_kernels *kernels = at->j->kernels;
   int blank = 1;
-  if (placed) lay_spans(at, NULL, tile, NULL), blank = 0;
+  if (placed) lay_places(at, tile, NULL), blank = 0;
   for (int t = 0; t < at->j->call->term_count; ++t) {
     if (terms[t].clause != clause || sights[t] != PA_PARTLY_SEEN) continue;
     if (lays(&terms[t])) {
@@ -256,7 +298,7 @@ pa_sight pa_terms_look(const job *j, const unit *u, const desk *s, const panel *
   const look at = {j, u, s, p, keys};
   const int partly_placed = !(p->all.first <= keys.first && keys.last <= p->all.last);
   if (c->term_count == 0 && partly_placed) { /* every key of a block is seen by some row */
-    lay_spans(&at, NULL, tile_at(&at, MAIN_TILE), seen);
+    lay_places(&at, tile_at(&at, MAIN_TILE), seen);
     return PA_PARTLY_SEEN;
   }
   pa_sight sights[PA_MAX_TERMS], clauses[PA_MAX_CLAUSES];
@@ -297,7 +339,7 @@ void pa_terms_ahead(const job *j, const unit *u, const desk *s, const panel *p, 
   ahead->row = ahead->row_count = 0;
   int t = 0;
   while (t < c->term_count && c->terms[t].kind != PA_TABLE) ++t;
-  if (t == c->term_count) return;
+  if (t == c->term_count || c->grid) return;
   const int64_t index = p - u->panel + 1; /* panel by panel, then the next block */
   const panel *next = u->panel + index % u->panels;
   if (index == u->panels) from += PA_KEY_BLOCK;

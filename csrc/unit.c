@@ -42,6 +42,21 @@ void pa_view_rows(const job *j, const unit *u, const pa_view *view, const panel 
     rows[lane] = base + p->lanes.heads[lane] * view->head + p->lanes.queries[lane] * view->row;
 }
 
+/* Queries by their numbers in a patch become pixels; what these see. */
+static void find_pixels(const pa_grid *grid, const pa_patch *patch, panel *p) {
+  const int64_t broad = patch->columns.count;
+  int64_t query = p->lanes.queries[0], line = query / broad, column = query % broad;
+  for (int lane = 0; lane < p->lanes.count; ++lane) {
+    if (p->lanes.queries[lane] != query) {
+      query = p->lanes.queries[lane];
+      if (++column == broad) column = 0, ++line;
+    }
+    p->lanes.queries[lane] = pa_patch_query(grid, patch, line, column);
+    p->seen[lane] = pa_patch_seen(grid, patch, line, column);
+  }
+  pa_patch_range(patch, p->seen, p->lanes.count, &p->any, &p->all);
+}
+
 static void panel_of(const job *j, const unit *u, const desk *s, int64_t index, panel *p) {
   const int64_t group = j->plan.group, head0 = u->kv_head * group;
   int64_t first_vector;
@@ -58,7 +73,19 @@ static void panel_of(const job *j, const unit *u, const desk *s, int64_t index, 
     p->lanes.queries[lane] = query;
     if (lane + 1 < p->count && ++head == group) head = 0, ++query;
   }
-  pa_visible_range(j->call, u->batch, &u->place, &p->lanes, &p->any, &p->all);
+  if (j->call->grid) find_pixels(j->call->grid, &u->patch, p);
+  else pa_visible_range(j->call, u->batch, &u->place, &p->lanes, &p->any, &p->all);
+}
+
+/* Of a grid: unit `index` of its head. The patches follow each other; smaller ones have fewer
+ * panels than their units could take. */
+static void patch_place(const job *j, int64_t index, unit *u) {
+  const int64_t columns = j->plan.grid.columns, blocks = j->plan.patch_blocks;
+  const int64_t number = index / blocks;
+  u->patch = (pa_patch){j->lines[number / columns], j->columns[number % columns]};
+  u->cut = pa_plan_cut(&j->plan, pa_patch_queries(&u->patch));
+  u->sequence.keys = u->place.keys = pa_patch_keys(&u->patch);
+  u->first_panel = index % blocks * j->plan.unit_panels;
 }
 
 /* Units of a key head follow each other, so that threads share its K and V; among them the last
@@ -84,8 +111,10 @@ static void unit_place(const job *j, int64_t index, unit *u) {
   u->place = pa_place_of(c, u->batch);
   u->kv_head = index / u->cut.blocks;
   u->first_panel = (u->cut.blocks - 1 - index % u->cut.blocks) * j->plan.unit_panels;
-  u->panels = min64(j->plan.unit_panels, u->cut.panels - u->first_panel);
-  u->few = pa_plan_few(c, u->cut.rows);
+  if (c->grid) patch_place(j, index % u->cut.blocks, u);
+  u->panels = max64(0, min64(j->plan.unit_panels, u->cut.panels - u->first_panel));
+  /* Patches that are few would make bits depend on how heads are grouped. */
+  u->few = !c->grid && pa_plan_few(c, u->cut.rows);
   u->key = u->value = NULL;
   if (c->pages) return;
   u->key = view_head(j, u, &c->key, u->kv_head, u->sequence.first_key);

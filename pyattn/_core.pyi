@@ -1,5 +1,7 @@
 import numpy as np
 
+from pyattn.masks._mask import Axis
+
 def attention(
     query: np.ndarray,
     key: np.ndarray,
@@ -12,6 +14,7 @@ def attention(
     key_lengths: np.ndarray | None,
     query_offsets: np.ndarray | None,
     key_offsets: np.ndarray | None,
+    grid: tuple[Axis, Axis] | None,
     sinks: np.ndarray | None,
     terms: list[tuple[str, int, np.ndarray]],
     left: int,

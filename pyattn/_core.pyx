@@ -56,6 +56,11 @@ cdef extern from "pyattn.h" nogil:
         const char *value
         const float *key_scale
         const float *value_scale
+    ctypedef struct pa_grid_axis:
+        int64_t extent, step
+        const int64_t *spans
+    ctypedef struct pa_grid:
+        pa_grid_axis lines, columns
     ctypedef struct pa_attention_call:
         pa_type type
         pa_element query_element, key_element
@@ -68,6 +73,7 @@ cdef extern from "pyattn.h" nogil:
         const int64_t *key_lengths
         const int64_t *query_offsets
         const int64_t *key_offsets
+        const pa_grid *grid
         const double *sinks
         int term_count
         pa_term *terms
@@ -290,6 +296,22 @@ cdef int fill_term(pa_term *term, str kind, int clause, cnp.ndarray a,
     return 0
 
 
+cdef int fill_grid_axis(pa_grid_axis *axis, cnp.ndarray spans, int64_t step) except -1:
+    """See ``pa_grid_axis`` in csrc/pyattn.h."""
+    expect(spans is not None and cnp.PyArray_NDIM(spans) == 2, "no spans")
+    cdef int64_t place, extent = cnp.PyArray_DIM(spans, 0)
+    cdef const int64_t *seen = <int64_t *> numbers(spans, cnp.NPY_INT64, 2 * extent)
+    expect(0 < extent < 1 << 31 and 0 < step, "wrong axis of a grid")
+    for place in range(extent):
+        expect(0 <= seen[2 * place] <= place < seen[2 * place + 1] <= extent
+               and (place - seen[2 * place]) % step == 0, "wrong span of a grid")
+        if place >= step:
+            expect(seen[2 * (place - step)] <= seen[2 * place]
+                   and seen[2 * (place - step) + 1] <= seen[2 * place + 1], "spans fall")
+    axis.extent, axis.step, axis.spans = extent, step, seen
+    return 0
+
+
 cdef class Page:
     """Some keys and values of one sequence, in all key heads, and where they lie.
 
@@ -418,20 +440,21 @@ cdef int fill_pages(pa_attention_call *call, list sequences, pa_page *pages,
 def attention(cnp.ndarray query not None, cnp.ndarray key not None, cnp.ndarray value,
               cnp.ndarray out, cnp.ndarray weights, cnp.ndarray indices, cnp.ndarray lse,
               cnp.ndarray query_start, cnp.ndarray key_lengths,
-              cnp.ndarray query_offsets, cnp.ndarray key_offsets, cnp.ndarray sinks,
+              cnp.ndarray query_offsets, cnp.ndarray key_offsets, grid, cnp.ndarray sinks,
               list terms not None, int64_t left, int64_t right, double scale, double softcap):
     """Run one call. Arrays are (*batch, heads, rows, cols), every extent at least 1.
 
     Either `value` and `out`, or `weights`, is given; with `indices`, `weights` are the strongest
     only, of the type that is computed in. With offsets the arrays have no batch axes. Terms are
     (kind, clause, array), see ``pa_term``; a `left` or `right` below 0 is no limit. Halves are
-    float16 or the bits of bfloat16 as uint16. All of it: ``pa_attention_call`` in csrc/pyattn.h.
+    float16 or the bits of bfloat16 as uint16. A grid is two axes with their `spans` and `step`. All
+    of it: ``pa_attention_call`` in csrc/pyattn.h.
     """
     cdef pa_attention_call call
     call.terms = terms_room(terms)
     try:
         run(&call, query, key, value, None, NULL, 0, out, weights, indices, lse, query_start,
-            key_lengths, query_offsets, key_offsets, sinks, terms, left, right, scale, softcap)
+            key_lengths, query_offsets, key_offsets, grid, sinks, terms, left, right, scale, softcap)
     finally:
         free(call.terms)
 
@@ -453,7 +476,7 @@ def attention_pages(cnp.ndarray query not None, list sequences not None, cnp.nda
             raise MemoryError(f"attention: no memory for a table of {page_count} pages")
         call.terms = terms_room(terms)
         run(&call, query, None, None, sequences, pages, page_count, out, None, None, lse,
-            query_start, key_lengths, None, None, sinks, terms, left, right, scale, softcap)
+            query_start, key_lengths, None, None, None, sinks, terms, left, right, scale, softcap)
     finally:
         free(call.terms)
         free(pages)
@@ -474,13 +497,14 @@ cdef int run(pa_attention_call *call, cnp.ndarray query, cnp.ndarray key, cnp.nd
              list sequences, pa_page *pages, int64_t page_count,
              cnp.ndarray out, cnp.ndarray weights, cnp.ndarray indices, cnp.ndarray lse,
              cnp.ndarray query_start, cnp.ndarray key_lengths, cnp.ndarray query_offsets,
-             cnp.ndarray key_offsets, cnp.ndarray sinks, list terms, int64_t left, int64_t right,
-             double scale, double softcap) except -1:
+             cnp.ndarray key_offsets, grid, cnp.ndarray sinks, list terms, int64_t left,
+             int64_t right, double scale, double softcap) except -1:
     """Fill `call`, whose `terms` has room for all of them, and do it."""
     cdef int axes = cnp.PyArray_NDIM(query) - 3
     cdef int axis, type_num = cnp.PyArray_TYPE(query), key_type, real_type
     cdef const cnp.npy_intp *shape = cnp.PyArray_DIMS(query)
     cdef int64_t batch = 1, b, columns
+    cdef pa_grid pixels
     cdef pa_status status
 
     expect(0 <= axes <= PA_MAX_BATCH_AXES, "wrong rank")
@@ -555,6 +579,16 @@ cdef int run(pa_attention_call *call, cnp.ndarray query, cnp.ndarray key, cnp.nd
         call.batch_axes = 1
         call.batch[0] = batch
         call.query.batch[0] = call.key.batch[0] = call.value.batch[0] = call.out.batch[0] = 0
+    call.grid = NULL
+    if grid is not None:
+        expect(query_offsets is None and weights is None and key is not None and key_lengths is None
+               and query_start is None and left < 0 and right < 0, "positions beside a grid")
+        (line_spans, line_step), (column_spans, column_step) = grid
+        fill_grid_axis(&pixels.lines, line_spans, line_step)
+        fill_grid_axis(&pixels.columns, column_spans, column_step)
+        expect(pixels.lines.extent * pixels.columns.extent == call.queries == call.keys,
+               "wrong pixels")
+        call.grid = &pixels
     call.query_start = call.key_lengths = NULL
     columns = 1
     if query_start is not None:
@@ -577,6 +611,7 @@ cdef int run(pa_attention_call *call, cnp.ndarray query, cnp.ndarray key, cnp.nd
         expect(array is not None, "no array of a term")
         fill_term(&call.terms[call.term_count], kind, clause, array, call)
         expect(call.query_offsets == NULL or kind == "slopes", "term of packed sequences")
+        expect(grid is None or (kind == "table" and clause == -1), "term beside a grid")
         call.term_count += 1
     call.left = PA_UNLIMITED if left < 0 else left
     call.right = PA_UNLIMITED if right < 0 else right

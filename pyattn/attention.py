@@ -11,7 +11,7 @@ from pyattn import _check, _core
 from pyattn._out import handed_over
 from pyattn._pieces import as_plain
 from pyattn.biases import as_bias, bias_terms
-from pyattn.masks import as_mask, mask_terms
+from pyattn.masks import as_mask, mask_grid, mask_terms
 
 __all__ = [
     "attention",
@@ -147,6 +147,7 @@ def attention(
     options = _options(
         "attention", q, k, leading, mask=mask, bias=bias, causal=causal, window=window,
         query_start=query_start, key_lengths=key_lengths, scale=scale, softcap=softcap, sinks=sinks,
+        by_grid=True,
     )  # fmt: skip
     shape = (*leading, *q.shape[-3:-1], v.shape[-1])
     given_shape = _given_order(shape, layout, two_axes)
@@ -468,6 +469,7 @@ class _Options(NamedTuple):
     key_lengths: np.ndarray | None
     query_offsets: np.ndarray | None
     key_offsets: np.ndarray | None
+    grid: tuple[Any, Any] | None  # a mask that is not among the terms
     sinks: np.ndarray | None
     terms: list[tuple[str, int, np.ndarray]]
     left: int  # -1: no limit
@@ -492,8 +494,11 @@ def _options(
     query_start: Any = None,
     key_lengths: Any = None,
     sequences: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
+    by_grid: bool = False,
 ) -> _Options:
-    """`q` and `k` are heads first; `sequences` are offsets of packed ones, of queries and keys."""
+    """`q` and `k` are heads first; `sequences` are offsets of packed ones, of queries and keys.
+    `by_grid`: whether a mask over a grid may be given as that, if nothing else speaks against it.
+    """
     heads, queries, size = q.shape[-3:]
     keys = k.shape[-2]
     computed = _check.computed(q.dtype)
@@ -509,16 +514,27 @@ def _options(
     if sinks is not None:
         sinks = _check.sinks(function, sinks, heads, computed)
     terms: list[tuple[str, int, np.ndarray]] = []
+    grid = None
     if mask is not None or bias is not None:
         packed = sequences[0] is not None
         batch = leading if sequences[0] is None else (len(sequences[0]) - 1,)
         scores = (*batch, heads, queries, keys)
-        if mask is not None:
-            terms += mask_terms(function, as_mask(function, mask), scores)
         if bias is not None:
             terms += bias_terms(function, as_bias(function, bias), scores)
+        if mask is not None:
+            mask = as_mask(function, mask)
+            hidden = mask_terms(function, mask, scores)
+            placed = left >= 0 or right >= 0 or key_lengths is not None
+            if by_grid and not placed and all(kind == "table" for kind, _, _ in terms):
+                grid = mask_grid(mask, scores)
+            if grid is None:
+                terms += hidden
+            else:
+                query_start = None  # nothing looks at it
         _check.terms(function, terms, packed)
-    return _Options(query_start, key_lengths, *sequences, sinks, terms, left, right, scale, softcap)
+    return _Options(
+        query_start, key_lengths, *sequences, grid, sinks, terms, left, right, scale, softcap
+    )
 
 
 def _result(

@@ -425,7 +425,7 @@ class KVCache:
             # Of the options those from the sinks on; where rows begin and end is said here.
             _core.attention_pages(
                 as_plain(q), pages, heads, lse, np.array(places, np.int64),
-                np.array(lengths, np.int64), *options[4:],
+                np.array(lengths, np.int64), *options[5:],
             )  # fmt: skip
         else:
             _attend(q, _NO_KEYS, None, heads, lse, options)

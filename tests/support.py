@@ -186,7 +186,8 @@ OPTIONS = {
     },
     "everything": _everything,
 }
-ONLY_SQUARE = {"documents", "neighborhood", "grid windows", "relative grid"}  # need L == S
+ON_GRIDS = {"neighborhood", "grid windows"}  # masks
+ONLY_SQUARE = {"documents", "relative grid"} | ON_GRIDS  # need L == S
 
 
 def options_for(queries, keys):

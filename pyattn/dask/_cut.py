@@ -67,7 +67,8 @@ def _overlap(bounds: np.ndarray, keys: slice) -> np.ndarray:
 
 def _cut_primitive(mask: PrimitiveMask, where: Where) -> PrimitiveMask:
     pieces = tuple(_cut_piece(mask, piece, where) for piece in mask.pieces)
-    return PrimitiveMask(mask.name, _cut_shape(mask.shape, where), pieces)
+    shape = _cut_shape(mask.shape, where)
+    return PrimitiveMask(mask.name, shape, pieces, mask.grid if shape == mask.shape else None)
 
 
 def _cut_piece(owner: PrimitiveMask | PrimitiveBias, piece: Any, where: Where) -> Any:

@@ -37,7 +37,8 @@ of both, judged by a few samples of it. Of several batch elements and heads it s
 
 from pyattn.masks._grids import grid_windows, neighborhood
 from pyattn.masks._mask import Mask
-from pyattn.masks._mask import as_mask as as_mask  # these two for attention.py
+from pyattn.masks._mask import as_mask as as_mask  # these three for attention.py
+from pyattn.masks._mask import mask_grid as mask_grid
 from pyattn.masks._mask import mask_terms as mask_terms
 from pyattn.masks._sequences import dilated, documents, prefix_lm, segments
 from pyattn.masks._tables import blocks, dense

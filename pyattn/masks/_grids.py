@@ -5,56 +5,52 @@ One pixel sees another if a rule along each axis says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pyattn import _check_numbers
 from pyattn._pieces import Match, Repeated, Span
-from pyattn.masks._mask import Mask, Primitive
+from pyattn.masks._mask import Axis, Grid, Mask, Primitive
 
 
-@dataclass(frozen=True, eq=False)
-class _Axis:
-    """Of n places, x sees every `step`-th of first[x] <= y < last[x], one of which is x itself."""
-
-    first: np.ndarray  # (n,)
-    last: np.ndarray  # (n,)
-    step: int
-
-    @classmethod
-    def everything(cls, extent: int) -> _Axis:
-        return cls(np.zeros(extent, np.int64), np.full(extent, extent), 1)
-
-    def table(self) -> np.ndarray:
-        place = np.arange(len(self.first))
-        inside = (self.first[:, None] <= place) & (place < self.last[:, None])
-        return inside & ((place - place[:, None]) % self.step == 0)
+def _axis(first: np.ndarray, last: np.ndarray, step: int) -> Axis:
+    return Axis(np.stack([first, last], axis=-1).astype(np.int64), step)
 
 
-def _separable(name: str, extents: tuple[int, ...], axes: list[_Axis]) -> Mask:
+def _separable(name: str, extents: tuple[int, ...], axes: list[Axis]) -> Mask:
     """The mask of a grid of one or two axes.
 
     A hull of each pixel's keys, a table for the places within a row, and ids if rows are skipped.
     These say it all: a key within the hull that is in a permitted place of its row cannot be in
     a row above the first or below the last. Hence no table of rows, of which there may be many.
+
+    Besides the axes themselves, for calls that can go by them. A mask that is all hull needs none.
     """
     shown = [axis for axis, n in zip(axes, extents, strict=True) if n != 1]
-    trivial = _Axis.everything(1)
+    trivial = _axis(np.zeros(1), np.ones(1), 1)
     down, across = [*shown, trivial, trivial][:2]  # a single axis is a column
-    height, width = len(down.first), len(across.first)
+    height, width = len(down.spans), len(across.spans)
 
-    first = (down.first[:, None] * width + across.first).ravel()
-    last = ((down.last[:, None] - 1) * width + across.last).ravel()
+    first = (down.spans[:, None, 0] * width + across.spans[:, 0]).ravel()
+    last = ((down.spans[:, None, 1] - 1) * width + across.spans[:, 1]).ravel()
     pieces: tuple[Any, ...] = Span.unless_all(np.stack([first, last], axis=-1), height * width)
-    table = across.table()
+    hull = len(pieces)
+    table = _table(across)
     if not table.all():
         pieces += (Repeated(table[None, :, None, :], (height, width, height, width)),)
     if down.step > 1:
         rows = np.repeat(np.arange(height, dtype=np.int32) % down.step, width)
         pieces += (Match(rows, rows),)
-    return Primitive(name, (height * width,) * 2, pieces)
+    grid = Grid(down, across) if len(pieces) > hull else None
+    return Primitive(name, (height * width,) * 2, pieces, grid)
+
+
+def _table(axis: Axis) -> np.ndarray:
+    """Which places see which, (n, n)."""
+    place = np.arange(len(axis.spans))
+    inside = (axis.spans[:, :1] <= place) & (place < axis.spans[:, 1:])
+    return inside & ((place - place[:, None]) % axis.step == 0)
 
 
 def neighborhood(
@@ -127,19 +123,20 @@ def neighborhood(
     return _separable(name, extents, axes)
 
 
-def _around(extent: int, kernel: int, step: int) -> _Axis:
+def _around(extent: int, kernel: int, step: int) -> Axis:
     """`kernel` places around each, all of the same remainder by `step`, shifted inside."""
     place = np.arange(extent)
     remainder, n = place % step, place // step  # n-th of the places of that remainder
     count = (extent - remainder + step - 1) // step
     n = np.clip(n - kernel // 2, 0, count - kernel)
-    return _Axis(remainder + step * n, remainder + step * (n + kernel - 1) + 1, step)
+    return _axis(remainder + step * n, remainder + step * (n + kernel - 1) + 1, step)
 
 
-def _earlier(extent: int, kernel: int, step: int) -> _Axis:
+def _earlier(extent: int, kernel: int, step: int) -> Axis:
     """Each place and the `kernel` - 1 before it, in steps."""
     place = np.arange(extent)
-    return _Axis(np.maximum(place - step * (kernel - 1), 0), place + 1, step)
+    n = np.minimum(kernel - 1, place // step)  # so many steps are there before it
+    return _axis(place - step * n, place + 1, step)
 
 
 def grid_windows(
@@ -198,6 +195,6 @@ def grid_windows(
     return _separable(name, extents, axes)
 
 
-def _windows(extent: int, width: int, shift: int) -> _Axis:
+def _windows(extent: int, width: int, shift: int) -> Axis:
     first = (np.arange(extent) - shift) // width * width + shift
-    return _Axis(np.maximum(first, 0), np.minimum(first + width, extent), 1)
+    return _axis(np.maximum(first, 0), np.minimum(first + width, extent), 1)

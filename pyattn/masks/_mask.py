@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -77,6 +77,21 @@ class Mask(Structured):
         return "\n".join([head, *picture(self.first().at, *last_two(self.shape))])
 
 
+class Axis(NamedTuple):
+    """Place x of n sees every `step`-th of spans[x, 0] <= y < spans[x, 1], from the first on, one of
+    which is x itself."""
+
+    spans: np.ndarray  # (n, 2), int64
+    step: int
+
+
+class Grid(NamedTuple):
+    """L = S pixels, line by line: one sees another if its line and its column do."""
+
+    lines: Axis
+    columns: Axis
+
+
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
 class Primitive(Mask):
     """An AND of pieces, perhaps of none, under the name of the function that made it."""
@@ -84,6 +99,7 @@ class Primitive(Mask):
     name: str
     shape: tuple[int, ...]
     pieces: tuple[Table | Repeated | Toeplitz | Span | Match, ...]
+    grid: Grid | None = None  # what the pieces say, if it is a matter of lines and columns
 
     def clauses(self) -> tuple[tuple[Primitive, ...], ...]:
         return ((self,),)
@@ -97,7 +113,7 @@ class Primitive(Mask):
 
     def first(self) -> Primitive:
         pieces = tuple(piece.first() for piece in self.pieces)
-        return Primitive(self.name, last_two(self.shape), pieces)
+        return Primitive(self.name, last_two(self.shape), pieces, self.grid)
 
     def terms(self, scores: tuple[int, ...]) -> list[tuple[str, int, np.ndarray]]:
         return [(p.kind, -1, p.term(self.shape, scores)) for p in self.pieces]
@@ -192,3 +208,12 @@ def mask_terms(
     _check_terms.not_too_many_axes(function, "query", len(scores))
     _check_terms.broadcasts(function, "mask", mask.shape, scores)
     return mask.terms(scores)
+
+
+def mask_grid(mask: Mask, scores: tuple[int, ...]) -> Grid | None:
+    """The grid of which each pixel sees a rectangle, for a call with scores of that shape, if that
+    is all the mask says."""
+    clauses = mask.clauses()
+    if len(clauses) > 1 or len(clauses[0]) > 1 or mask.shape[-2:] != scores[-2:]:
+        return None
+    return clauses[0][0].grid if clauses[0] else None

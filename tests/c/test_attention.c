@@ -237,7 +237,7 @@ static array slopes_take(const pa_attention_call *c, pa_term *t) {
 static array term_take(const pa_attention_call *c, pa_term *t, int clause, int packed) {
   *t = (pa_term){.clause = clause};
   const pa_term_kind kinds[] = {PA_TABLE, PA_TABLE, PA_SPAN, PA_MATCH, PA_SLOPES};
-  t->kind = packed ? PA_SLOPES : kinds[below(clause < 0 ? 5 : 4)];
+  t->kind = packed ? PA_SLOPES : c->grid ? PA_TABLE : kinds[below(clause < 0 ? 5 : 4)];
   switch (t->kind) {
     case PA_SPAN: return span_take(c, t);
     case PA_MATCH: return match_take(c, t);
@@ -247,6 +247,19 @@ static array term_take(const pa_attention_call *c, pa_term *t, int clause, int p
 }
 
 /* --- The plain way */
+
+static int64_t pixels(const pa_grid *g) { return g->lines.extent * g->columns.extent; }
+
+static int sees_along(const pa_grid_axis *a, int64_t place, int64_t other) {
+  return a->spans[2 * place] <= other && other < a->spans[2 * place + 1] &&
+         (other - place) % a->step == 0;
+}
+
+static int grid_shows(const pa_grid *g, int64_t i, int64_t j) {
+  const int64_t broad = g->columns.extent;
+  return sees_along(&g->lines, i / broad, j / broad) &&
+         sees_along(&g->columns, i % broad, j % broad);
+}
 
 typedef struct sequence {
   int64_t first_query, queries, first_key, keys, start;
@@ -291,6 +304,7 @@ static double added(const pa_attention_call *c, int64_t b, int64_t h, int64_t i,
   const int64_t ahead = j - (i + s.start);
   double sum = 0, clause[PA_MAX_CLAUSES];
   int clauses = 0, some = 0;
+  if (c->grid && !grid_shows(c->grid, i, j)) return -HUGE_VAL;
   if (c->key_lengths && j >= c->key_lengths[b]) return -HUGE_VAL;
   if (c->left < PA_UNLIMITED && ahead < -c->left) return -HUGE_VAL;
   if (c->right < PA_UNLIMITED && ahead > c->right) return -HUGE_VAL;
@@ -457,7 +471,40 @@ static void cut(int64_t *offsets, int64_t batch, int64_t sum) {
   }
 }
 
+enum { MAX_EXTENT = 400 };
+typedef struct grid {
+  pa_grid grid;
+  int64_t lines[2 * MAX_EXTENT], columns[2 * MAX_EXTENT];
+} grid;
+
+/* Windows that slide, that lie side by side, or whatever does not fall. */
+static pa_grid_axis axis_take(int64_t *spans, int64_t extent) {
+  const int64_t step = below(3) ? 1 : 1 + below(4), how = below(3), reach = below(9),
+                broad = 1 + below(12);
+  for (int64_t place = 0; place < extent; ++place) {
+    const int64_t back = place / step, ahead = (extent - 1 - place) / step; /* steps there are */
+    int64_t left = min64(reach, back), right = min64(reach, ahead);
+    if (how == 0) left = min64(back % broad, back), right = min64(broad - 1 - back % broad, ahead);
+    if (how == 1) left = below(9), right = below(9);
+    int64_t *own = spans + 2 * place;
+    own[0] = place - min64(left, back) * step;
+    own[1] = place + min64(right, ahead) * step + 1;
+    if (place < step) continue;
+    own[0] = max64(own[0], own[-2 * step]); /* ends of the place a step before */
+    own[1] = max64(own[1], min64(own[1 - 2 * step], extent));
+  }
+  return (pa_grid_axis){extent, step, spans};
+}
+
+static void grid_take(grid *g) {
+  const int64_t height = below(4) ? 1 + below(20) : 1 + below(MAX_EXTENT / 8);
+  const int64_t width = 1 + below(height < 20 ? 20 : 3);
+  g->grid.lines = axis_take(g->lines, height);
+  g->grid.columns = axis_take(g->columns, width);
+}
+
 typedef struct operands {
+  grid grid;
   array query, key, value, out, weights, indices;
   array terms[PA_MAX_TERMS];
   guarded lse, sinks;
@@ -471,6 +518,8 @@ static void choose_positions(pa_attention_call *c, operands *o, int packed) {
     cut(o->query_offsets, batch, c->queries), cut(o->key_offsets, batch, c->keys);
     c->query_offsets = o->query_offsets, c->key_offsets = o->key_offsets;
   }
+  c->left = c->right = PA_UNLIMITED;
+  if (c->grid) return;
   for (int64_t b = 0; b < batch; ++b) {
     const int keys = (int)sequence_of(c, b).keys, queries = (int)sequence_of(c, b).queries;
     o->start[b] = below(keys + 4) - queries;
@@ -483,7 +532,8 @@ static void choose_positions(pa_attention_call *c, operands *o, int packed) {
 }
 
 static void choose_terms(pa_attention_call *c, operands *o, int packed) {
-  const int always = below(2) ? 0 : 1 + below(3), clauses = packed || below(4) ? 0 : 1 + below(3);
+  const int always = below(2) ? 0 : 1 + below(3),
+            clauses = packed || c->grid || below(4) ? 0 : 1 + below(3);
   for (int n = 0; n < always; ++n) {
     o->terms[c->term_count] = term_take(c, &c->terms[c->term_count], -1, packed);
     ++c->term_count;
@@ -524,11 +574,16 @@ static void test_call(pa_type type, int d, int dv, int queries, int keys, int wh
   const int kv_heads = 1 + below(2), heads = kv_heads * (1 + below(3)),
             packed = below(5) == 0 && what != WEIGHTS;
   memset(&c, 0, sizeof c);
+  memset(&o, 0, sizeof o);
+  if (what == OUTPUTS && !packed && below(3) == 0) {
+    grid_take(&o.grid);
+    c.grid = &o.grid.grid;
+    queries = keys = (int)pixels(c.grid);
+  }
   c.type = type, c.query_element = c.key_element = element_of(type), c.batch_axes = 2;
   c.batch[0] = 1 + below(2), c.batch[1] = 1 + below(packed ? 4 : 2);
   c.heads = heads, c.kv_heads = kv_heads, c.queries = queries, c.keys = keys;
   c.d = d, c.dv = dv, c.scale = (uniform() - 0.3) / sqrt(d);
-  memset(&o, 0, sizeof o);
   ++number;
   choose_positions(&c, &o, packed);
   static pa_term terms[PA_MAX_TERMS];
@@ -564,10 +619,12 @@ static void test_call(pa_type type, int d, int dv, int queries, int keys, int wh
   const int wrong = wrong_rows(&c);
   CHECK(wrong == 0,
         "call %d: %s type %d what %d packed %d batch %d heads %d/%d queries %d keys %d d %d dv %d "
-        "left %lld right %lld start %d lengths %d softcap %g sinks %d k %d terms %d: %d wrong",
+        "left %lld right %lld start %d lengths %d softcap %g sinks %d k %d terms %d grid %d: %d "
+        "wrong",
         number, pa_isa_name(), type, what, packed, (int)(c.batch[0] * c.batch[1]), heads, kv_heads,
         queries, keys, d, dv, (long long)c.left, (long long)c.right, c.query_start != NULL,
-        c.key_lengths != NULL, c.softcap, c.sinks != NULL, (int)c.strongest, c.term_count, wrong);
+        c.key_lengths != NULL, c.softcap, c.sinks != NULL, (int)c.strongest, c.term_count,
+        c.grid != NULL, wrong);
   if (wrong)
     for (int t = 0; t < c.term_count; ++t)
       fprintf(stderr, "  term %d: kind %d element %d clause %d\n", t, c.terms[t].kind,
