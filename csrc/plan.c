@@ -152,7 +152,7 @@ pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kerne
   const double rows = queries * (double)call->heads * (double)real +
                       (double)(batch * call->kv_heads) * (double)call->keys *
                           (double)pa_element_bytes(call->key_element);
-  p.look_ahead = !call->weights.data && !call->grid && rows * (double)(p.d + p.dv) > CACHED_BYTES;
+  p.look_ahead = !call->weights.data && rows * (double)(p.d + p.dv) > CACHED_BYTES;
   return p;
 }
 

@@ -142,6 +142,52 @@ static pa_region rows_region(const job *j, const unit *u, const pa_view *view, i
   return (pa_region){head0, view->row, view->head, bytes, queries, (int)j->plan.group};
 }
 
+/* Spreads the regions over the tiles of a unit, at most `most` lines at a time. */
+static void ask_for(const job *j, const unit *u, int64_t rows, int64_t keys, int64_t most,
+                    pa_ahead *ahead) {
+  const pa_attention_call *c = j->call;
+  const int64_t bytes =
+      rows * pa_element_bytes(c->query_element) + keys * pa_element_bytes(c->key_element);
+  const int64_t lines = bytes * (j->plan.d + j->plan.dv) / 64;
+  const int64_t blocks = u->panels * min64(u->sequence.keys, PA_KEY_CHUNK) / PA_KEY_BLOCK;
+  const int64_t tiles = blocks * (PA_KEY_BLOCK + 2 * j->plan.dv) / 12; /* tile.inc.h, about */
+  ahead->lines = (int)(1 + min64(lines / max64(tiles, 1), most));
+  ahead->byte = ahead->piece = ahead->inner = 0;
+  ahead->region = 3;
+}
+
+/* The rows of a patch's keys or queries in one head. */
+static pa_region patch_region(const pa_grid *grid, const char *head, const pa_view *view,
+                              int64_t pixel, int64_t lines, int64_t columns, int64_t bytes) {
+  return (pa_region){head + pixel * view->row,
+                     grid->lines.step * grid->columns.extent * view->row,
+                     grid->columns.step * view->row,
+                     bytes,
+                     lines,
+                     (int)columns};
+}
+
+/* The same for a unit of a grid, but of the heads that share a key head only the first. */
+static void look_ahead_at_patch(const job *j, const unit *u, pa_ahead *ahead) {
+  const pa_attention_call *c = j->call;
+  const pa_plan *p = &j->plan;
+  const pa_grid *grid = c->grid;
+  const pa_stretch *lines = &u->patch.lines, *columns = &u->patch.columns;
+  const int64_t head = u->kv_head * p->group, key = pa_patch_key(grid, &u->patch, 0),
+                query = pa_patch_query(grid, &u->patch, 0, 0);
+  const int64_t of_query = pa_element_bytes(c->query_element);
+  const int64_t of_key = pa_element_bytes(c->key_element);
+  ahead->regions[3] =
+      patch_region(grid, u->key, &c->key, key, lines->keys, columns->keys, p->d * of_key);
+  ahead->regions[2] =
+      patch_region(grid, u->value, &c->value, key, lines->keys, columns->keys, p->dv * of_key);
+  ahead->regions[1] = patch_region(grid, view_head(j, u, &c->query, head, 0), &c->query, query,
+                                   lines->count, columns->count, p->d * of_query);
+  ahead->regions[0] = patch_region(grid, view_head(j, u, &c->out, head, 0), &c->out, query,
+                                   lines->count, columns->count, p->dv * of_query);
+  ask_for(j, u, pa_patch_queries(&u->patch), pa_patch_keys(&u->patch), 32, ahead);
+}
+
 void pa_look_ahead(const job *j, int64_t index, pa_ahead *ahead) {
   enum { ahead_keys = 4 * PA_KEY_BLOCK }; /* worth while only if that is much of what it touches */
   const pa_attention_call *c = j->call;
@@ -150,6 +196,10 @@ void pa_look_ahead(const job *j, int64_t index, pa_ahead *ahead) {
   if (index < 0) return;
   unit u;
   unit_place(j, index, &u);
+  if (c->grid) {
+    look_ahead_at_patch(j, &u, ahead);
+    return;
+  }
   int64_t first, last;
   int width;
   pa_plan_panel(&u.cut, u.first_panel, &first, &width);
@@ -166,14 +216,10 @@ void pa_look_ahead(const job *j, int64_t index, pa_ahead *ahead) {
   if (c->pages) keys = min64(keys, c->page_rows - any.first % c->page_rows);
   const int64_t of_query = pa_element_bytes(c->query_element);
   const int64_t of_key = pa_element_bytes(c->key_element);
-  ahead->byte = ahead->piece = ahead->inner = 0;
   const block b = pa_block_at(j, &u, any.first);
   ahead->regions[3] = (pa_region){b.key.data, b.key.row, 0, p->d * of_key, keys, 1};
   ahead->regions[2] = (pa_region){b.value.data, b.value.row, 0, p->dv * of_key, keys, 1};
   ahead->regions[1] = rows_region(j, &u, &c->query, query, queries, p->d * of_query);
   ahead->regions[0] = rows_region(j, &u, &c->out, query, queries, p->dv * of_query);
-  ahead->region = 3;
-  const int64_t lines = (queries * p->group * of_query + keys * of_key) * (p->d + p->dv) / 64;
-  const int64_t tiles = u.panels * min64(c->keys, PA_KEY_CHUNK) / PA_KEY_BLOCK * 16;
-  ahead->lines = (int)(1 + min64(lines / max64(tiles, 1), 8));
+  ask_for(j, &u, queries * p->group, keys, 8, ahead);
 }

@@ -6,7 +6,7 @@
 (2, 4, 10, 16)
 """
 
-from pyattn import biases, layers, masks, positional, reference
+from pyattn import biases, images, layers, masks, positional, reference
 from pyattn.attention import (
     attention,
     attention_topk,
@@ -30,6 +30,7 @@ __all__ = [
     "biases",
     "get_isa",
     "get_num_threads",
+    "images",
     "layers",
     "masks",
     "merge_attention",

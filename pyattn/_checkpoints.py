@@ -21,7 +21,7 @@ class Family:
 
     Names are those within the attention; `inside` says where that may stand within a layer. What
     each is, a role: "q_weight", "q_bias" and so on, as `MultiHeadAttention.from_weights` has it,
-    or "qkv_weight" and "qkv_bias" for all three in one.
+    or "qkv_weight" and "qkv_bias" for all three in one; or one of `TABLES`.
     """
 
     name: str
@@ -52,16 +52,18 @@ def _modules(**modules: str) -> dict[str, str]:
     }
 
 
-SWIN_TABLES = ("relative_position_bias_table", "relative_position_index")
+# Of relative positions, which the layers of pyattn.images add to the scores.
+TABLES = {"swin_table": "relative_position_bias_table", "nat_table": "rpb"}
 
 FAMILIES = (
     Family(
-        "bert",  # RoBERTa, XLM-R, MiniLM, BGE, E5, ELECTRA, Swin
+        "bert",  # RoBERTa, XLM-R, MiniLM, BGE, E5, ELECTRA, Swin, NAT
         ("attention.",),
-        _modules(q="self.query", k="self.key", v="self.value", out="output.dense"),
+        _modules(q="self.query", k="self.key", v="self.value", out="output.dense")
+        | {role: f"self.{name}" for role, name in TABLES.items()},
         bias="always",
         rooms=("self.", "output.dense."),
-        beside=tuple(f"self.{name}" for name in SWIN_TABLES),
+        beside=("self.relative_position_index",),
     ),
     Family(
         "deberta",
@@ -112,7 +114,12 @@ FAMILIES = (
         _modules(q="attention.query", k="attention.key", v="attention.value", out="output.dense"),
         rooms=("attention.", "output.dense."),
     ),
-    Family("timm", ("attn.",), _modules(qkv="qkv", out="proj"), beside=SWIN_TABLES),
+    Family(
+        "timm",  # Swin and NAT of their authors
+        ("attn.",),
+        _modules(qkv="qkv", out="proj") | TABLES,
+        beside=("relative_position_index",),
+    ),
     Family(
         "t5",
         ("SelfAttention.", "EncDecAttention."),

@@ -14,6 +14,7 @@ __all__ = [
     "KVCache",
     "add_positions",
     "attention",
+    "attention_as_conv",
     "attention_topk",
     "attention_varlen",
     "attention_weights",
@@ -21,8 +22,10 @@ __all__ = [
     "linear",
     "merge_attention",
     "multi_head_attention",
+    "neighborhood_attention",
     "rms_norm",
     "rope",
+    "window_attention",
 ]
 
 
@@ -413,6 +416,114 @@ def multi_head_attention(
     out = out.reshape(*out.shape[:-2], num_heads * out.shape[-1])
     result = linear(out, weights["out_weight"], weights.get("out_bias"), residual=residual)
     return result, attention_weights(q, k, **options)
+
+
+def _on_grid(x, grid):
+    x = _wide(x)
+    return x if grid is None else x.reshape(*x.shape[:-2], *np.atleast_1d(grid), x.shape[-1])
+
+
+def _as_given(out, x, residual):
+    """In the axes of `x`, with the residual added."""
+    out = out.reshape(*np.shape(x)[:-1], out.shape[-1])
+    return out if residual is None else out + _wide(residual)
+
+
+def _own_axis(n, width, kernel, step, causal):
+    """The places of an axis that the n-th of `width` sees: `kernel` of those that lie whole steps
+    from it, around it or shifted inside; or none after it."""
+    line = range(n % step, width, step)
+    at = line.index(n)
+    if causal:
+        return line[max(at - kernel + 1, 0) : at + 1]
+    first = max(min(at - kernel // 2, len(line) - kernel), 0)
+    return line[first : first + kernel]
+
+
+def neighborhood_attention(
+    weights,
+    num_heads,
+    x,
+    kernel_size,
+    *,
+    dilation=1,
+    causal=False,
+    table=None,
+    grid=None,
+    residual=None,
+):
+    """See `pyattn.images.NeighborhoodAttention`: pixel by pixel, those it sees and the bias.
+    `weights` are those of its projections."""
+    kernel = (kernel_size,) * 2 if np.ndim(kernel_size) == 0 else kernel_size
+    axes = len(kernel)
+    step, causal = np.broadcast_to(dilation, axes), np.broadcast_to(causal, axes)
+    image = _on_grid(x, grid)
+    extents = image.shape[-1 - axes : -1]
+    count = math.prod(extents)
+    seen, bias = np.zeros((count, count), bool), np.zeros((num_heads, count, count))
+    for i, place in enumerate(np.ndindex(*extents)):
+        near = [_own_axis(*one) for one in zip(place, extents, kernel, step, causal, strict=True)]
+        for at in np.ndindex(*map(len, near)):
+            other = np.array([line[n] for line, n in zip(near, at, strict=True)])
+            j = np.ravel_multi_index(other, extents)
+            seen[i, j] = True
+            if table is not None:
+                bias[:, i, j] = table[(slice(None), *((other - place) // step + kernel - 1))]
+    flat = image.reshape(*image.shape[: -1 - axes], count, image.shape[-1])
+    out, _ = multi_head_attention(weights, num_heads, flat, mask=seen, bias=bias)
+    return _as_given(out, x, residual)
+
+
+def window_attention(
+    weights, num_heads, x, window, *, shift=0, table=None, grid=None, residual=None
+):
+    """See `pyattn.images.WindowAttention`, by the words of the paper: the image is rolled and cut
+    into windows, and what came around the border is kept apart from the rest. `weights` are those
+    of its projections."""
+    (h, w), shift = np.broadcast_to(window, 2), np.broadcast_to(shift, 2)
+    image = _on_grid(x, grid)
+    extents = image.shape[-3:-1]
+    rows, columns = extents[0] // h, extents[1] // w
+
+    def windows(a):
+        """(..., height, width, C) as (..., windows, pixels, C)."""
+        a = np.roll(a, -shift, axis=(-3, -2))
+        a = a.reshape(*a.shape[:-3], rows, h, columns, w, a.shape[-1])
+        return np.swapaxes(a, -4, -3).reshape(*a.shape[:-5], rows * columns, h * w, a.shape[-1])
+
+    around = [np.arange(n) < s for n, s in zip(extents, shift, strict=True)]
+    part = windows((2 * around[0][:, None] + around[1])[..., None])  # (windows, pixels, 1)
+    mask = (part == np.swapaxes(part, -2, -1))[:, None]
+    bias = np.zeros(())
+    if table is not None:
+        down, across = np.divmod(np.arange(h * w), w)
+        row = (down[:, None] - down + h - 1) * (2 * w - 1) + across[:, None] - across + w - 1
+        bias = np.moveaxis(_wide(table)[row], -1, 0)
+    out, _ = multi_head_attention(weights, num_heads, windows(image), mask=mask, bias=bias)
+    out = out.reshape(*image.shape[:-3], rows, columns, h, w, out.shape[-1])
+    out = np.swapaxes(out, -4, -3).reshape(*image.shape[:-1], out.shape[-1])
+    return _as_given(np.roll(out, shift, axis=(-3, -2)), x, residual)
+
+
+def attention_as_conv(kernel, x, bias=None, *, sharpness=None, grid=None, residual=None):
+    """What `pyattn.images.attention_as_conv` of a kernel makes of an image: of each position of the
+    kernel the neighbour there, or with a sharpness a mean of all pixels around it."""
+    kernel, image = _wide(kernel), _on_grid(x, grid)
+    height, width = image.shape[-3:-1]
+    flat = image.reshape(*image.shape[:-3], height * width, image.shape[-1])
+    row, column = np.divmod(np.arange(height * width), width)
+    out = np.zeros((*flat.shape[:-1], kernel.shape[-1]))
+    for a, b in np.ndindex(*kernel.shape[:2]):
+        down = row[:, None] + a - kernel.shape[0] // 2  # which pixel each query looks for
+        across = column[:, None] + b - kernel.shape[1] // 2
+        squared = (row - down) ** 2 + (column - across) ** 2
+        inside = (0 <= down) & (down < height) & (0 <= across) & (across < width)
+        if sharpness is None:
+            weights = (squared == 0).astype(float)
+        else:
+            weights, _ = _softmax(-sharpness * squared, np.broadcast_to(inside, squared.shape))
+        out = out + weights @ flat @ kernel[a, b]
+    return _as_given(out if bias is None else out + _wide(bias), x, residual)
 
 
 def _kept(x, dtype):

@@ -279,7 +279,7 @@ def test_environment_is_read_in_one_place():
 
 def test_messages_are_worded_in_one_place():
     """In files named _check.py or _check_*.py, of any room; the others raise nothing themselves."""
-    rooms = {"masks", "biases", "positional", "models", "dask", "_command_line"}
+    rooms = {"masks", "biases", "images", "positional", "models", "dask", "_command_line"}
     assert {"attention.py", "layers.py", *(f"{room}/__init__.py" for room in rooms)} < set(
         PYTHON_FILES
     )
@@ -299,14 +299,20 @@ def test_only_the_command_line_exits():
 
 
 SETTINGS = {"get_isa", "get_num_threads", "set_isa", "set_num_threads", "show_config"}
-MODULES = {"biases", "layers", "masks", "positional", "reference"}
+MODULES = {"biases", "images", "layers", "masks", "positional", "reference"}
 
 
 def test_every_function_has_a_twin():
     """Of what a kernel computes: the rest of `positional` is plain NumPy itself."""
-    classes = {"MultiHeadAttention": "multi_head_attention", "Linear": "linear"}
+    classes = {
+        "Linear": "linear",
+        "MultiHeadAttention": "multi_head_attention",
+        "NeighborhoodAttention": "neighborhood_attention",
+        "WindowAttention": "window_attention",
+    }
     kernels = {"add_positions", "rope"}
     computed = (set(pyattn.__all__) - SETTINGS - MODULES) | kernels | set(pyattn.layers.__all__)
+    computed |= set(pyattn.images.__all__) - {"to_vectors", "from_vectors"}
     assert set(reference.__all__) == {classes.get(name, name) for name in computed}
     assert set(classes) < computed
     assert kernels < set(pyattn.positional.__all__)

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import logsumexp, softmax
 
 import pyattn
-from pyattn import biases, masks, reference
+from pyattn import biases, images, masks, reference
 
 
 def by_loops(
@@ -236,6 +236,8 @@ def defaults(function):
     return {k: p.default for k, p in parameters.items()}
 
 
+# What layers with fresh weights are made of; their twins take `weights`, and a `table`, instead.
+FRESH = {"embed_dim", "head_dim", "bias", "rng", "dtype", "storage"}
 # Twins of layers: what is made, what it is made of, and what of both the twin does not have.
 LAYERS = {
     "linear": (pyattn.layers.Linear, pyattn.layers.Linear, {"dtype", "storage"}),
@@ -243,6 +245,17 @@ LAYERS = {
         pyattn.MultiHeadAttention,
         pyattn.MultiHeadAttention.from_weights,
         {"need_weights", "cu_seqlens", "cu_seqlens_k", "kv_heads", "head_dim", "dtype", "storage"},
+    ),
+    "window_attention": (images.WindowAttention, images.WindowAttention, FRESH),
+    "neighborhood_attention": (
+        images.NeighborhoodAttention,
+        images.NeighborhoodAttention,
+        FRESH | {"relative_bias"},
+    ),
+    "attention_as_conv": (
+        type(images.attention_as_conv(np.ones((1, 1, 1, 1)))),
+        images.attention_as_conv,
+        {"dtype"},
     ),
 }
 
@@ -266,4 +279,6 @@ def test_same_options_of_layers(name):
         own["frequencies"] = own.pop("rope")
         own["interleaved"] = False  # which must be said with `rope`
         own["num_heads"] = inspect.Parameter.empty  # which norms may tell
+    if other >= FRESH:
+        own |= {"weights": inspect.Parameter.empty, "table": None}
     assert own == defaults(getattr(reference, name))
