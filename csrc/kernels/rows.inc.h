@@ -25,6 +25,23 @@ PA_INLINE void transpose_square(vf x[LANES]) {
   }
 }
 
+/* Fewer than LANES keys of a run, side by side in either direction: as `square` and `run` below. */
+PA_INLINE void part_of_square(real *to, ptrdiff_t stride, const char *const *rows, ptrdiff_t at,
+                              ptrdiff_t step, ptrdiff_t length, real scale) {
+  vf x[LANES];
+  if (step < 0) {
+    at += (length - 1) * step;
+    to += (length - 1) * stride;
+    stride = -stride;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < LANES; ++i) x[i] = vf_load_first(rows[i] + at, length);
+  transpose_square(x);
+#pragma GCC unroll 16
+  for (int i = 0; i < LANES; ++i)
+    if (i < length) vf_store(to + i * stride, x[i] * vf_set1(scale));
+}
+
 /* Keys of one run into to[key * stride], for LANES rows that begin at rows[lane] + at. */
 #define RUN(type, bytes)                                                                          \
   PA_INLINE void square_##type(real *to, ptrdiff_t stride, const char *const *rows, ptrdiff_t at, \
@@ -48,6 +65,8 @@ PA_INLINE void transpose_square(vf x[LANES]) {
         const ptrdiff_t last = k + LANES - 1;                                                     \
         square_##type(to + last * stride, -stride, rows, at + last * step, scale);                \
       }                                                                                           \
+    } else if ((bytes) == sizeof(real) && (step == (bytes) || step == -(bytes)) && length > 2) {  \
+      part_of_square(to, stride, rows, at, step, length, scale);                                  \
     } else {                                                                                      \
       for (ptrdiff_t k = 0; k < length; ++k)                                                      \
         for (int l = 0; l < LANES; ++l)                                                           \

@@ -61,6 +61,25 @@ typedef vf vf_any __attribute__((aligned(1), may_alias));
 PA_INLINE vf vf_load(const void *p) { return *(const vf_any *)p; }
 PA_INLINE void vf_store(void *p, vf x) { *(vf_any *)p = x; }
 
+/* The first `count` numbers, zeros behind them; what lies further on is not touched. */
+PA_INLINE vf vf_load_first(const void *p, ptrdiff_t count) {
+#if PA_VEC_BYTES == 64 && PA_REAL_BITS == 32 && defined(PA_HAVE_AVX512)
+  return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), p);
+#elif PA_VEC_BYTES == 64 && PA_REAL_BITS == 64 && defined(PA_HAVE_AVX512)
+  return (vf)_mm512_maskz_loadu_pd((__mmask8)((1u << count) - 1), p);
+#elif PA_VEC_BYTES == 32 && PA_REAL_BITS == 32 && defined(PA_HAVE_AVX2_FMA)
+  const __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return (vf)_mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count), places));
+#elif PA_VEC_BYTES == 32 && PA_REAL_BITS == 64 && defined(PA_HAVE_AVX2_FMA)
+  const __m256i places = _mm256_setr_epi64x(0, 1, 2, 3);
+  return (vf)_mm256_maskload_pd(p, _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), places));
+#else
+  vf x = {0};
+  for (ptrdiff_t l = 0; l < count; ++l) x[l] = ((const real_any *)p)[l];
+  return x;
+#endif
+}
+
 PA_INLINE vf vf_set1(real x) {
 #if LANES == 2
   return (vf){x, x};
