@@ -243,6 +243,7 @@ EXTRAS = {
     "distributed": {"dask"},
     "gguf": {"models"},
     "jinja2": {"models"},
+    "onnx": {"models"},
     "safetensors": {"models"},
     "tokenizers": {"models"},
     "tqdm": {"models"},

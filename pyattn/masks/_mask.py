@@ -78,8 +78,8 @@ class Mask(Structured):
 
 
 class Axis(NamedTuple):
-    """Place x of n sees every `step`-th of spans[x, 0] <= y < spans[x, 1], from the first on, one of
-    which is x itself."""
+    """Place x of n sees every `step`-th of spans[x, 0] <= y < spans[x, 1], from the first on, one
+    of which is x itself."""
 
     spans: np.ndarray  # (n, 2), int64
     step: int

@@ -1,4 +1,4 @@
-"""Words the errors of wrong arguments to a `TextEncoder`, and of packages that are not there."""
+"""Words the errors of wrong arguments to an encoder, and of packages that are not there."""
 
 from __future__ import annotations
 
@@ -108,5 +108,5 @@ def index(function: str, name: str, value: Any, count: int) -> int:
     return number % count
 
 
-def not_made_directly() -> NoReturn:
-    raise TypeError("TextEncoder: use TextEncoder.from_pretrained(directory)")
+def not_made_directly(name: str, argument: str) -> NoReturn:
+    raise TypeError(f"{name}: use {name}.from_pretrained({argument})")

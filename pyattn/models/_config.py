@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyattn.models import _check_files
+from pyattn.models._encoder_tensors import pair
 from pyattn.models._families import (
     ACTIVATIONS,
     FAMILIES,
@@ -18,7 +19,6 @@ from pyattn.models._families import (
     Family,
 )
 from pyattn.models._files import Settings
-from pyattn.models._safetensors import FLOATS, Tensors
 
 
 @dataclass(frozen=True)
@@ -96,51 +96,14 @@ class Config:
         yield POSITIONS, (self.positions, hidden)
         if self.types:
             yield TYPES, (self.types, hidden)
-        yield from _pair(NORM, (hidden,))
+        yield from pair(NORM, (hidden,))
         if self.buckets:
             yield RELATIVE, (self.buckets, self.heads)
         for number in range(self.layers):
             start = self.layer(number)
             for projection in family.projections:
-                yield from _pair(start + projection, (hidden, hidden))
-            yield from _pair(start + family.attention_norm, (hidden,))
-            yield from _pair(start + family.expand, (inner, hidden))
-            yield from _pair(start + family.contract, (hidden, inner))
-            yield from _pair(start + family.output_norm, (hidden,))
-
-
-def encoder_tensors(config: Config, tensors: Tensors) -> Tensors:
-    """The tensors of the encoder under the names of its family, with the shapes expected.
-
-    Names begin with "bert." and the like in checkpoints with a head for a task, and old ones call
-    weight and bias of a norm gamma and beta, as TensorFlow does.
-    """
-    path = tensors.files[0] if len(tensors.files) == 1 else tensors.files[0].parent
-    prefixes = sorted(name.removesuffix(WORDS) for name in tensors if name.endswith(WORDS))
-    if not prefixes:
-        _check_files.no_prefix(path, WORDS, list(tensors))
-    if len(prefixes) > 1:
-        _check_files.several_prefixes(path, WORDS, prefixes)
-    prefix = prefixes[0]
-    names: dict[str, str] = {}
-    for name, shape in config.expected():
-        found = _found(prefix + name, tensors)
-        if found is None:
-            _check_files.tensor_missing(path, prefix + name, shape)
-        entry = tensors.entries[found]
-        _check_files.tensor_shape(entry.path, found, entry.shape, shape, config.path)
-        _check_files.tensor_dtype(entry.path, found, entry.dtype, FLOATS)
-        names[name] = found
-    return tensors.renamed(names)
-
-
-def _found(name: str, tensors: Tensors) -> str | None:
-    old = name.removesuffix("weight") + "gamma"
-    if name.endswith("bias"):
-        old = name.removesuffix("bias") + "beta"
-    return next((n for n in (name, old) if n in tensors), None)
-
-
-def _pair(module: str, shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f"{module}.weight", shape
-    yield f"{module}.bias", shape[:1]
+                yield from pair(start + projection, (hidden, hidden))
+            yield from pair(start + family.attention_norm, (hidden,))
+            yield from pair(start + family.expand, (inner, hidden))
+            yield from pair(start + family.contract, (hidden, inner))
+            yield from pair(start + family.output_norm, (hidden,))

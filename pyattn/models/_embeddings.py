@@ -24,7 +24,7 @@ class Embeddings:
         if config.types:
             positions += tensors[TYPES][0]
         self.positions = positions.astype(np.float32)
-        self.norm = Norm(config, tensors, NORM)
+        self.norm = Norm(config.eps, tensors, NORM)
 
     @property
     def nbytes(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +48,22 @@ class Settings:
         if type(value) is not bool:
             _check_files.setting(self.path, name, "true or false", value)
         return value
+
+    def pair(self, name: str) -> tuple[int, int]:
+        """Height and width: one number stands for both."""
+        value = self._get(name, None)
+        both = tuple(value) if isinstance(value, list) else (value, value)
+        if len(both) != 2 or not all(type(v) is int and v > 0 for v in both):
+            _check_files.setting(self.path, name, "a whole number above 0, or two of them", value)
+        return both
+
+    def numbers(self, name: str, count: int, default: Sequence[float] | None) -> tuple[float, ...]:
+        value = self._get(name, default)
+        if not isinstance(value, (list, tuple)) or len(value) != count:
+            _check_files.setting(self.path, name, f"a list of {count} numbers", value)
+        if not all(type(v) in (int, float) and abs(v) <= LARGEST for v in value):
+            _check_files.setting(self.path, name, "a list of finite numbers", value)
+        return tuple(map(float, value))
 
     def text(self, name: str, default: str | None = None) -> str:
         value = self._get(name, default)

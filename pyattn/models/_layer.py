@@ -36,10 +36,10 @@ class Layer:
         )
         # One table for all layers in the file.
         self.relative = tensors[RELATIVE].astype(np.float32) if config.buckets else None
-        self.attention_norm = Norm(config, tensors, start + family.attention_norm)
+        self.attention_norm = Norm(config.eps, tensors, start + family.attention_norm)
         self.expand = linear(family.expand, config.activation)
         self.contract = linear(family.contract)
-        self.output_norm = Norm(config, tensors, start + family.output_norm)
+        self.output_norm = Norm(config.eps, tensors, start + family.output_norm)
 
     @property
     def nbytes(self) -> int:

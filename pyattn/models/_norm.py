@@ -1,22 +1,21 @@
-"""The norm after every sum."""
+"""The norm of a layer."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from pyattn.layers import layer_norm
-from pyattn.models._config import Config
 from pyattn.models._safetensors import Tensors
 
 
 class Norm:
     """`layer_norm` with the weights of a checkpoint."""
 
-    def __init__(self, config: Config, tensors: Tensors, name: str) -> None:
+    def __init__(self, eps: float, tensors: Tensors, name: str) -> None:
         self.weight, self.bias = (
             tensors[f"{name}.{kind}"].astype(np.float32) for kind in ("weight", "bias")
         )
-        self.eps = config.eps
+        self.eps = eps
 
     @property
     def nbytes(self) -> int:

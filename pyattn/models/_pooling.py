@@ -39,7 +39,7 @@ def _weighted_mean(x: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.nd
 
 
 def _max(x: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    return np.maximum.reduceat(x, starts)
+    return np.array([x[a:b].max(axis=0) for a, b in zip(starts, ends, strict=True)])
 
 
 def _first(x: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -60,7 +60,13 @@ MODES: dict[str, Mode] = {
 }
 
 
-def pooled(x: np.ndarray, offsets: np.ndarray, modes: Sequence[str], normalize: bool) -> np.ndarray:
+def pooled(
+    x: np.ndarray,
+    offsets: np.ndarray,
+    modes: Sequence[str],
+    normalize: bool,
+    special: int = 0,
+) -> np.ndarray:
     """The embeddings (texts, modes * E) of texts whose tokens are packed in `x` (T, E).
 
     Parameters
@@ -72,6 +78,9 @@ def pooled(x: np.ndarray, offsets: np.ndarray, modes: Sequence[str], normalize: 
         Keys of `MODES`; the results of several are put side by side.
     normalize : bool
         To length 1, unless the embedding is 0.
+    special : int
+        How many tokens at the beginning of each, as before the patches of an image, "mean" and
+        "max" leave out.
 
     Returns
     -------
@@ -85,7 +94,11 @@ def pooled(x: np.ndarray, offsets: np.ndarray, modes: Sequence[str], normalize: 
             # A sum itself would convert it in pieces of a buffer, and its order could depend on
             # where these begin.
             wide = x.astype(np.float64)
-            parts = [MODES[mode](wide, starts[some], ends[some]) for mode in modes]
+            skipped = [0 if mode == "cls" else special for mode in modes]
+            parts = [
+                MODES[mode](wide, starts[some] + skip, ends[some])
+                for mode, skip in zip(modes, skipped, strict=True)
+            ]
             embeddings[some] = np.concatenate(parts, axis=1)
         if normalize:
             lengths = np.sqrt(np.add.reduce(embeddings * embeddings, axis=1, keepdims=True))

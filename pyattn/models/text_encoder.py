@@ -12,7 +12,9 @@ import numpy as np
 from pyattn import _check
 from pyattn.models import _check_files, _check_models
 from pyattn.models._batches import batches, gathered
-from pyattn.models._config import Config, encoder_tensors
+from pyattn.models._config import Config
+from pyattn.models._encoder_tensors import common_prefix, encoder_tensors
+from pyattn.models._families import WORDS
 from pyattn.models._files import find_weights
 from pyattn.models._network import Network
 from pyattn.models._pooling import MODES, pooled
@@ -64,7 +66,7 @@ class TextEncoder:
     """
 
     def __init__(self) -> None:
-        _check_models.not_made_directly()
+        _check_models.not_made_directly("TextEncoder", "directory")
 
     @classmethod
     def from_pretrained(
@@ -121,7 +123,9 @@ class TextEncoder:
         folder = sentence.transformer
         config = Config.read(folder)
         weights = find_weights(folder)
-        tensors = encoder_tensors(config, Tensors.of_files(weights.files, weights.places))
+        tensors = Tensors.of_files(weights.files, weights.places)
+        prefix = common_prefix(tensors, WORDS)
+        tensors = encoder_tensors(tensors, prefix, config.expected(), config.path)
         longest = min(sentence.longest, config.longest)
         path = find_tokenizer(folder)
         tokenizer = TextTokenizer(path, longest, sentence.lower_case)
