@@ -5,7 +5,8 @@
 
 #include "job.h"
 
-/* Row 0 of the matrices is key number `from`, a multiple of PA_KEY_BLOCK. */
+/* Row 0 of the matrices is key number `from`, a multiple of PA_KEY_BLOCK; of a grid pixel 0, until
+ * they are ready. */
 typedef struct block {
   int64_t from;
   pa_element key_element, value_element;
