@@ -269,6 +269,45 @@ typedef struct pa_norm_call {
 
 pa_status pa_norm(const pa_norm_call *call); /* no scratch memory: PA_OK or PA_INTERRUPTED */
 
+/* Linear attention: out[t] = scale * S[t]^T phi(query[t]), or divided by z[t] . phi(query[t]) instead
+ * of scaled, where S (d, dv) and z (d) are what key t and those before it leave behind:
+ *
+ *   S[t] = exp(decay[t]) * S[t - 1] + phi(key[t]) value[t]^T, z likewise with 1 for the value
+ *   with beta, the delta rule: beta[t] * (value[t] - exp(decay[t]) * S[t - 1]^T key[t]) for value[t]
+ *
+ * Not causal: every query has the S that all keys leave. Halves are computed with as floats. Keys at
+ * or past the key length leave nothing; causal rows there are 0. A row divided by 0 is 0. */
+typedef enum pa_feature {
+  PA_FEATURE_IDENTITY,
+  PA_FEATURE_ELU, /* elu(x) + 1 */
+  PA_FEATURE_RELU,
+} pa_feature;
+
+typedef struct pa_linear_attention_call {
+  pa_type type;                          /* that is computed in; of decay, beta and states */
+  pa_element query_element, key_element; /* of query and out; of key and value */
+  int batch_axes;
+  int64_t batch[PA_MAX_BATCH_AXES];
+  int64_t heads, kv_heads, queries, keys, d, dv; /* causal: as many queries as keys */
+  pa_feature feature;
+  int causal, normalized;
+  double scale;               /* unless normalized */
+  int64_t chunk;              /* tokens that are computed at once, 1 to 64 */
+  const int64_t *key_lengths; /* one per batch element, or NULL: keys */
+  pa_view query, key;         /* (..., heads, queries, d), (..., kv_heads, keys, d) */
+  pa_view value, out;         /* (..., kv_heads, keys, dv), (..., heads, queries, dv) */
+  pa_view decay;              /* (..., kv_heads, keys, decay_cols), or data NULL; causal only */
+  int64_t decay_cols;         /* 1, or d: a decay for each dimension of the keys */
+  pa_view beta;               /* (..., kv_heads, keys, 1), or data NULL; causal, not normalized */
+  /* S before and after, (..., kv_heads, d, dv), with z as one more column if normalized; or data
+   * NULL. */
+  pa_view state, new_state;
+  pa_poll poll;         /* or NULL */
+  size_t scratch_bytes; /* set by pa_linear_attention: what it asked for */
+} pa_linear_attention_call;
+
+pa_status pa_linear_attention(pa_linear_attention_call *call);
+
 /* Instruction sets this machine can run, best first: names by index, NULL past the last. */
 const char *pa_isa_runnable(int index);
 const char *pa_isa_name(void);

@@ -15,6 +15,7 @@ from pyattn.attention import (
     merge_attention,
 )
 from pyattn.cache import KVCache
+from pyattn.linear_attention import linear_attention
 from pyattn.multihead import MultiHeadAttention
 from pyattn.runtime import get_isa, get_num_threads, set_isa, set_num_threads, show_config
 
@@ -32,6 +33,7 @@ __all__ = [
     "get_num_threads",
     "images",
     "layers",
+    "linear_attention",
     "masks",
     "merge_attention",
     "positional",

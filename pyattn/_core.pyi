@@ -70,6 +70,22 @@ def norm(
     eps: float,
     centred: bool,
 ) -> None: ...
+def linear_attention(
+    query: np.ndarray,
+    key: np.ndarray,
+    value: np.ndarray,
+    out: np.ndarray,
+    state: np.ndarray | None,
+    new_state: np.ndarray | None,
+    decay: np.ndarray | None,
+    beta: np.ndarray | None,
+    key_lengths: np.ndarray | None,
+    feature: int,
+    causal: bool,
+    normalized: bool,
+    scale: float,
+    chunk: int,
+) -> None: ...
 def isa_runnable() -> list[str]: ...
 def isa_name() -> str: ...
 def isa_select(name: str) -> bool: ...

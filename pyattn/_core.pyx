@@ -150,6 +150,24 @@ cdef extern from "pyattn.h" nogil:
         int centred
         pa_poll poll
     pa_status pa_norm(const pa_norm_call *call)
+    ctypedef enum pa_feature:
+        PA_FEATURE_IDENTITY, PA_FEATURE_ELU, PA_FEATURE_RELU
+    ctypedef struct pa_linear_attention_call:
+        pa_type type
+        pa_element query_element, key_element
+        int batch_axes
+        int64_t *batch
+        int64_t heads, kv_heads, queries, keys, d, dv
+        pa_feature feature
+        int causal, normalized
+        double scale
+        int64_t chunk
+        const int64_t *key_lengths
+        pa_view query, key, value, out, decay, beta, state, new_state
+        int64_t decay_cols
+        pa_poll poll
+        size_t scratch_bytes
+    pa_status pa_linear_attention(pa_linear_attention_call *call)
     const char *pa_isa_runnable(int index)
     const char *pa_isa_name()
     int pa_isa_select(const char *name)
@@ -873,6 +891,83 @@ def norm(cnp.ndarray x not None, cnp.ndarray residual, cnp.ndarray out not None,
         status = pa_norm(&call)
     if status == PA_INTERRUPTED:
         reraise()
+
+
+def linear_attention(cnp.ndarray query not None, cnp.ndarray key not None,
+                     cnp.ndarray value not None, cnp.ndarray out not None, cnp.ndarray state,
+                     cnp.ndarray new_state, cnp.ndarray decay, cnp.ndarray beta,
+                     cnp.ndarray key_lengths, int feature, bint causal, bint normalized,
+                     double scale, int64_t chunk):
+    """Run one call. Arrays are (*batch, heads, rows, cols), every extent at least 1; all of it:
+    ``pa_linear_attention_call`` in csrc/pyattn.h. Features are numbers, see ``pa_feature``."""
+    cdef pa_linear_attention_call call
+    cdef int axes = cnp.PyArray_NDIM(query) - 3
+    cdef int axis, type_num = cnp.PyArray_TYPE(query), key_type = cnp.PyArray_TYPE(key), real_type
+    cdef const cnp.npy_intp *shape = cnp.PyArray_DIMS(query)
+    cdef int64_t batch = 1, b, columns
+    cdef pa_status status
+    expect(0 <= axes <= PA_MAX_BATCH_AXES and cnp.PyArray_NDIM(key) == axes + 3
+           and cnp.PyArray_NDIM(value) == axes + 3, "wrong rank")
+    expect(cnp.PyArray_SIZE(query) > 0 and cnp.PyArray_SIZE(key) > 0
+           and cnp.PyArray_SIZE(value) > 0, "empty extent")
+    fill_element(&call.query_element, type_num)
+    fill_element(&call.key_element, key_type)
+    call.type = PA_FLOAT64 if type_num == cnp.NPY_FLOAT64 else PA_FLOAT32
+    real_type = cnp.NPY_FLOAT64 if type_num == cnp.NPY_FLOAT64 else cnp.NPY_FLOAT32
+    expect(type_num == real_type or cnp.PyArray_ITEMSIZE(query) == 2, "wrong dtype")
+    expect(key_type == type_num
+           or (type_num == cnp.NPY_FLOAT32 and cnp.PyArray_ITEMSIZE(key) == 2),
+           "wrong dtypes together")
+    call.batch_axes = axes
+    for axis in range(axes):
+        call.batch[axis] = shape[axis]
+        batch *= shape[axis]
+    call.heads, call.queries, call.d = shape[axes], shape[axes + 1], shape[axes + 2]
+    call.kv_heads, call.keys = cnp.PyArray_DIM(key, axes), cnp.PyArray_DIM(key, axes + 1)
+    call.dv = cnp.PyArray_DIM(value, axes + 2)
+    expect(call.heads % call.kv_heads == 0, "heads cannot be grouped")
+    expect(not causal or call.queries == call.keys, "as many queries as keys")
+    expect(causal or (decay is None and beta is None), "gates without an order")
+    expect(not normalized or beta is None, "a delta rule that is normalised")
+    expect(1 <= chunk <= 64, "wrong chunk")
+    expect(PA_FEATURE_IDENTITY <= feature <= PA_FEATURE_RELU, "unknown feature map")
+    fill_view(&call.query, query, type_num, shape, axes, call.heads, call.queries, call.d, False)
+    fill_view(&call.key, key, key_type, shape, axes, call.kv_heads, call.keys, call.d, False)
+    fill_view(&call.value, value, key_type, shape, axes, call.kv_heads, call.keys, call.dv, False)
+    fill_view(&call.out, out, type_num, shape, axes, call.heads, call.queries, call.dv, True)
+    call.decay.data = call.beta.data = call.state.data = call.new_state.data = NULL
+    call.decay_cols = 1
+    if decay is not None:
+        call.decay_cols = cnp.PyArray_DIM(decay, cnp.PyArray_NDIM(decay) - 1)
+        expect(call.decay_cols == 1 or call.decay_cols == call.d, "wrong decay")
+        fill_view(&call.decay, decay, real_type, shape, axes, call.kv_heads, call.keys,
+                  call.decay_cols, False)
+    if beta is not None:
+        fill_view(&call.beta, beta, real_type, shape, axes, call.kv_heads, call.keys, 1, False)
+    columns = call.dv + normalized
+    if state is not None:
+        fill_view(&call.state, state, real_type, shape, axes, call.kv_heads, call.d, columns, False)
+    if new_state is not None:
+        fill_view(&call.new_state, new_state, real_type, shape, axes, call.kv_heads, call.d,
+                  columns, True)
+    call.key_lengths = NULL
+    if key_lengths is not None:
+        call.key_lengths = <int64_t *> numbers(key_lengths, cnp.NPY_INT64, batch)
+        for b in range(batch):
+            expect(0 <= call.key_lengths[b] <= call.keys, "key length out of range")
+    call.feature = <pa_feature> feature
+    call.causal = causal
+    call.normalized = normalized
+    call.scale = scale
+    call.chunk = chunk
+    call.poll = poll_of_this_thread()
+    with nogil:
+        status = pa_linear_attention(&call)
+    if status == PA_INTERRUPTED:
+        reraise()
+    elif status == PA_NO_MEMORY:
+        raise MemoryError(
+            f"linear_attention: no memory for {call.scratch_bytes} bytes of scratch")
 
 
 def isa_runnable():

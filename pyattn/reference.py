@@ -20,6 +20,7 @@ __all__ = [
     "attention_weights",
     "layer_norm",
     "linear",
+    "linear_attention",
     "merge_attention",
     "multi_head_attention",
     "neighborhood_attention",
@@ -634,3 +635,80 @@ class KVCache:
 
     def values(self, row):
         return self._held[row][1]
+
+
+def _features(x, feature_map):
+    if feature_map == "elu":  # elu(x) + 1
+        return np.where(x > 0, x + 1, np.exp(np.minimum(x, 0)))
+    return np.maximum(x, 0) if feature_map == "relu" else x
+
+
+def _gates(gate, key, layout):
+    """(..., key heads, length, 1 or D), of what has the shape of `key`, with its last axis or not,
+    of one number per key head, or of one."""
+    gate, axes = _wide(gate), np.ndim(key)
+    if gate.ndim == 1 < axes - 1 and layout == "bhld":
+        gate = gate[:, None]
+    if gate.ndim < axes:
+        gate = np.broadcast_to(gate, np.shape(key)[:-1])[..., None]
+    return _heads_first(gate, layout)
+
+
+def linear_attention(
+    query,
+    key,
+    value,
+    *,
+    feature_map="elu",
+    causal=False,
+    decay=None,
+    beta=None,
+    scale=None,
+    normalize=None,
+    state=None,
+    return_state=False,
+    key_lengths=None,
+    chunk_size=64,
+    layout="bhld",
+):
+    """See `pyattn.linear_attention`: token by token, whatever `chunk_size` is. A state with one more
+    column belongs to values with a column of ones: the divisors."""
+    q, k, v = (_heads_first(x, layout) for x in (query, key, value))
+    group = q.shape[-3] // k.shape[-3] if k.shape[-3] else 1
+    if scale is None:
+        scale = q.shape[-1] ** -0.5 if q.shape[-1] else 1.0
+    if normalize is None:
+        normalize = feature_map in ("elu", "relu")
+    q, k = _features(q, feature_map), _features(k, feature_map)
+    if normalize:
+        v = np.concatenate([v, np.ones((*v.shape[:-1], 1))], axis=-1)
+    leading = np.broadcast_shapes(q.shape[:-3], k.shape[:-3], v.shape[:-3])
+    wide = np.result_type(q, k, v)
+    S = np.zeros((*leading, k.shape[-3], k.shape[-1], v.shape[-1]), wide)
+    if state is not None:
+        S = S + _wide(state)
+    g = np.zeros((k.shape[-2], 1)) if decay is None else _gates(decay, key, layout)
+    b = None if beta is None else _gates(beta, key, layout)
+    length = _per_batch(k.shape[-2] if key_lengths is None else key_lengths)
+    read = np.zeros((*leading, *q.shape[-3:-1], v.shape[-1]), wide)
+    for t in range(k.shape[-2]):
+        faded = np.exp(g[..., t, :, None]) * S
+        write = v[..., t, None, :]
+        if b is not None:
+            write = b[..., t, :, None] * (write - k[..., t, None, :] @ faded)
+        S = np.where(t < length, faded + k[..., t, :, None] * write, S)
+        if causal:
+            own = q[..., t, None, :] @ np.repeat(S, group, axis=-3)
+            read[..., t, :] = np.where(t < length, own, 0)[..., 0, :]
+    if not causal:
+        read[...] = q @ np.repeat(S, group, axis=-3)
+    if normalize:
+        divisor = read[..., -1:]
+        out = np.where(divisor == 0, 0, read[..., :-1] / np.where(divisor == 0, 1, divisor))
+    else:
+        out = scale * read
+    if np.ndim(query) == np.ndim(key) == np.ndim(value) == 2:
+        out, S = out[0], S[0]
+    elif layout == "blhd":
+        out = np.swapaxes(out, -3, -2)
+    return (out, S) if return_state else out

@@ -224,6 +224,7 @@ def test_who_imports_the_door():
         "attention.py",
         "cache.py",
         "layers.py",
+        "linear_attention.py",
         "runtime.py",
         "positional/_rows.py",
     }

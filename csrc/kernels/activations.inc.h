@@ -8,8 +8,6 @@
 #include "kernels.h"
 #include "vec_math.h"
 
-PA_INLINE vf vf_abs(vf x) { return (vf)((vi)x & ~(vi)vf_set1((real)-0.0)); }
-
 /* 1 / (1 + exp(-x)), whose exponential never overflows. */
 PA_INLINE vf sigmoid(vf x) {
   const vf e = vf_exp(vf_set1(0) - vf_abs(x)), one = vf_set1(1);

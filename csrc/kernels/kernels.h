@@ -67,6 +67,8 @@ typedef struct pa_columns {
   pa_run runs[PA_KEY_BLOCK];
 } pa_columns;
 
+enum { PA_MAP_EXP = 3 }; /* of `map`, behind those of pa_feature */
+
 enum { PA_FOUND_SEEN = 1, PA_FOUND_OTHER = 2 };
 
 /* The k largest scores of each row so far and their keys, largest first; of equal ones the first.
@@ -119,6 +121,18 @@ typedef struct pa_norm_row {
   double eps;
   int centred; /* whether the mean is subtracted: layer_norm, else rms_norm */
 } pa_norm_row;
+
+/* Some tokens of a key head that change the state of a recurrence one after the other. Rows of keys,
+ * queries and gates lie `pitch` numbers apart, `d` rounded up to whole vectors, 0 behind `d`. */
+typedef struct pa_recurrence {
+  int tokens, group; /* group: query heads of the key head */
+  ptrdiff_t d, pitch;
+  const void *queries; /* [token * group + head][k] */
+  const void *keys;    /* [token][k] */
+  const void *gates;   /* what the state is multiplied with first: [token], or [token][k]; or NULL */
+  ptrdiff_t gate_pitch; /* of gates: 1, or `pitch` */
+  const void *beta;     /* [token], by how much a key's value is replaced; NULL: values are added */
+} pa_recurrence;
 
 /* What is known of a panel's rows after some keys: running softmax and unnormalised output. */
 typedef struct pa_state {
@@ -314,6 +328,45 @@ typedef struct pa_kernels {
   /* out = (y - mean) / sqrt(mean of (y - mean)**2 + eps) * weight + bias of the row y = x +
    * residual; not centred: with a mean of 0. */
   void (*norm)(const pa_norm_row *row);
+
+  /* --- Linear attention. Rows that are not said to lie elsewhere are whole vectors long. */
+
+  /* x[row][k] = map(x[row][k]), k < cols, and 0 up to a multiple of `lanes`, which is what rows lie
+   * apart. By pa_feature: elu(x) + 1, max(x, 0); or PA_MAP_EXP: exp(x). */
+  void (*map)(void *x, ptrdiff_t rows, ptrdiff_t cols, int map);
+
+  /* gates[0][t] stays, gates[1][t] = product of gates[0][0..t], gates[2][t] = product of what comes
+   * behind t. Rows are PA_KEY_BLOCK numbers apart. */
+  void (*products)(void *gates, int count);
+
+  /* scores[key][lane] is multiplied by gates[0][key + 1] ... gates[0][position[lane]] where key <=
+   * position[lane], of which it becomes -0.0 elsewhere, as by `mark`, whatever it is; sum[lane] = sum
+   * of them; alpha[lane] = gates[1][position[lane]]. gates: as `products` leaves them, NULL: 1. */
+  void (*fade)(void *scores, int keys, int width, const int32_t *position, const void *gates,
+               void *sum, void *alpha);
+
+  /* x[row][k] *= factor[row]; to[k] = sum over rows of x[row][k]; to[i] += alpha[0] * from[i]. */
+  void (*scale_rows)(void *x, int rows, ptrdiff_t cols, const void *factor);
+  void (*sum_rows)(void *to, const void *x, int rows, ptrdiff_t cols);
+  void (*fold)(void *to, const void *from, ptrdiff_t numbers, const void *alpha);
+
+  /* factor[i] + rest[i] = 1 / sum[i], in two parts as of `factors`, 0 where the sum is 0; `scale` if
+   * `sum` is NULL. */
+  void (*shares)(void *factor, void *rest, ptrdiff_t count, const void *sum, double scale);
+
+  /* Token by token: state[k][lane] = gate[k] * state[k][lane] + key[k] * u[lane], then
+   * out[token * group + head][lane] = sum over k of query[k] * state[k][lane], where u is the value,
+   * values[token][lane], or beta * (value - sum over k of key[k] * gate[k] * state[k][lane]). */
+  void (*recur)(const pa_recurrence *r, const void *values, int width, void *state, void *out);
+
+  /* keys[k] = gate[k] * keys[k] + key[k], then sums[token * group + head] = sum over k of query[k] *
+   * keys[k]: the denominators. */
+  void (*recur_sums)(const pa_recurrence *r, void *keys, void *sums);
+
+  /* Number k of row r, `row` and `col` bytes apart, = (factor[r] + rest[r]) * x[r][k], k < cols, by
+   * pa_element; factor NULL: x[r][k]. */
+  void (*write_rows[4])(char *to, ptrdiff_t row, ptrdiff_t col, const void *x, int rows,
+                        ptrdiff_t cols, const void *factor, const void *rest);
 
   /* Measuring sticks for bench.py. `burn` makes `rounds` rounds of independent FMAs in registers
    * and returns how many floating-point operations that were; `read` sums an array of doubles;

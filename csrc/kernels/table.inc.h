@@ -5,6 +5,7 @@
 #include "norm.inc.h"
 #include "positions.inc.h"
 #include "probe.inc.h"
+#include "recurrence.inc.h"
 #include "rows.inc.h"
 #include "softmax.inc.h"
 #if PA_REAL_BITS == 32
@@ -65,6 +66,8 @@ const pa_kernels PA_TABLE(PA_ISA, PA_REAL_BITS) = {
     .linear_few = {linear_few_float16_kernel, linear_few_bfloat16_kernel},
     .rotate = {rotate_float16_kernel, rotate_bfloat16_kernel, NULL, NULL},
     .shift = {shift_float16_kernel, shift_bfloat16_kernel, NULL, NULL},
+    .write_rows = {write_rows_float16_kernel, write_rows_bfloat16_kernel, write_rows_float32_kernel,
+                   NULL},
 #else
     .pack = {NULL, NULL, NULL, pack_float64_kernel},
     .widen_rows = {NULL, NULL, NULL, widen_rows_float64_kernel, NULL},
@@ -73,6 +76,7 @@ const pa_kernels PA_TABLE(PA_ISA, PA_REAL_BITS) = {
     .row_values = {NULL, NULL, NULL, row_values_float64_kernel, NULL},
     .rotate = {NULL, NULL, rotate_float32_kernel, rotate_float64_kernel},
     .shift = {NULL, NULL, shift_float32_kernel, shift_float64_kernel},
+    .write_rows = {NULL, NULL, NULL, write_rows_float64_kernel},
 #endif
     .row_queries = row_queries_kernel,
     .row_scale = row_scale_kernel,
@@ -86,6 +90,15 @@ const pa_kernels PA_TABLE(PA_ISA, PA_REAL_BITS) = {
     .widen = {widen_float16_kernel, widen_bfloat16_kernel},
     .narrow = {narrow_float16_kernel, narrow_bfloat16_kernel},
     .norm = norm_kernel,
+    .map = map_kernel,
+    .products = products_kernel,
+    .fade = fade_kernel,
+    .scale_rows = scale_rows_kernel,
+    .sum_rows = sum_rows_kernel,
+    .fold = fold_kernel,
+    .shares = shares_kernel,
+    .recur = recur_kernel,
+    .recur_sums = recur_sums_kernel,
     .burn = burn_kernel,
     .read = read_kernel,
     .copy = copy_kernel,

@@ -14,6 +14,8 @@
 #define MANTISSA_BITS 52
 #endif
 
+PA_INLINE vf vf_abs(vf x) { return (vf)((vi)x & ~(vi)vf_set1((real)-0.0)); }
+
 /* (2**f - 1) / f for f in [-1/2, 1/2], so that 2**f is 1 + f times it. The constant term is exactly
  * 1: 2**0 must be exactly 1, so that a row passes through a block it may not see without a changed
  * bit. Coefficients: minimax of the relative error of the quotient itself (Remez, 50 digits), which

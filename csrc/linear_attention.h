@@ -1,0 +1,90 @@
+/* A call of linear attention at work. Words:
+ *
+ *   head     a key head of a batch element, and the query heads that share it
+ *   state    of a head: S as panels of value columns, [panel][k][lane], then z, [k]; what all tokens
+ *            so far leave behind, or a chunk of them by itself
+ *   chunk    up to `call.chunk` tokens, at multiples of it: what they leave is summed by itself, and
+ *            then added to the faded state
+ *   step     a token by itself: the recurrence as it is written
+ */
+#ifndef PA_LINEAR_ATTENTION_H
+#define PA_LINEAR_ATTENTION_H
+
+#include "geometry.h"
+#include "kernels/kernels.h"
+#include "parallel.h"
+#include "plan.h"
+#include "pyattn.h"
+
+typedef struct linear_job {
+  const pa_linear_attention_call *call;
+  const pa_kernels *kernels;
+  pa_team team;
+  pa_element real;              /* the type that is computed in, as an element */
+  int64_t heads, group, chunks; /* chunks: of the longest head */
+  int steps;                    /* whether tokens go one by one whatever the chunks are */
+  int64_t step_tokens;          /* of which so many are read together */
+  pa_cut values;                /* columns of the values in panels */
+  int64_t lanes, d_pitch, dv_pitch;
+  /* Bytes of the parts of a desk, and of a state. */
+  size_t keys_bytes, values_bytes, gates_bytes, queries_bytes, scores_bytes, out_bytes, row_bytes,
+      worker_bytes, state_bytes;
+  char *workers;            /* worker_bytes each */
+  char *states;             /* waves only: by (head, chunk of wave + 1), the first as before it */
+  char *fades;              /* how much of the state a chunk leaves, a number each */
+  char *one;                /* the number 1 */
+  int64_t wave, wave_from;  /* chunks of a wave, 0: a head is one task; where the running one began */
+  int64_t query_blocks;     /* not causal: of PA_KEY_BLOCK queries */
+} linear_job;
+
+/* One head, and where its things lie. */
+typedef struct linear_head {
+  const char *query, *key, *value, *decay, *beta, *state;
+  char *out, *new_state;
+  int64_t keys; /* that count */
+} linear_head;
+
+/* Scratch of one worker. */
+typedef struct linear_desk {
+  char *keys;    /* [token][k], mapped */
+  char *values;  /* [panel][token][lane] */
+  char *gates;   /* see `products`; or [token][k] */
+  char *beta;    /* [token] */
+  char *queries; /* a panel [k][lane]; of steps [token * group + head][k] */
+  char *scores;  /* [key][lane] */
+  char *out;     /* a panel [dv][lane]; of steps [panel][token * group + head][lane] */
+  char *alpha, *sum, *total, *factor, *rest, *zeros; /* by lane, or by row of steps */
+  char *states[2];
+} linear_desk;
+
+linear_head pa_linear_head(const linear_job *j, int64_t head);
+linear_desk pa_linear_desk(const linear_job *j, int worker);
+
+/* The caller's state, or 0; and back, if it is wanted. */
+void pa_linear_load(const linear_job *j, const linear_head *h, char *state);
+void pa_linear_store(const linear_job *j, const linear_head *h, const char *state);
+
+/* Tokens of a chunk onto the desk. */
+void pa_linear_read(const linear_job *j, const linear_head *h, const linear_desk *s, int64_t first,
+                    int tokens);
+
+/* What the tokens on the desk leave behind by themselves. The keys there have faded then. */
+void pa_linear_sum(const linear_job *j, const linear_desk *s, int tokens, char *state);
+
+/* By how much they fade what was before them: a number, as `fold` wants it. */
+const char *pa_linear_fade(const linear_job *j, const linear_desk *s, int tokens);
+
+/* Outputs of queries from the state before them and, if causal, the tokens on the desk, of which
+ * these are the queries. */
+void pa_linear_attend(const linear_job *j, const linear_head *h, const linear_desk *s,
+                      int64_t first, int tokens, const char *state);
+
+/* Tokens one by one, at most `step_tokens`: outputs, and what they do to the state. */
+void pa_linear_step(const linear_job *j, const linear_head *h, const linear_desk *s, int64_t first,
+                    int tokens, char *state);
+
+/* Outputs of causal queries from the key length on: 0. */
+void pa_linear_clear(const linear_job *j, const linear_head *h, const linear_desk *s,
+                     int64_t first, int64_t last);
+
+#endif
