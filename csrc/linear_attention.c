@@ -43,7 +43,8 @@ static void attend_block(const linear_job *j, const linear_head *h, const linear
 static void head_task(void *data, int64_t task, int64_t next, int worker) {
   (void)next;
   linear_job *j = data;
-  const linear_desk s = pa_linear_desk(j, worker);
+  pa_ahead ahead = {.region = -1};
+  const linear_desk s = pa_linear_desk(j, worker, &ahead);
   const linear_head h = pa_linear_head(j, task);
   const int64_t longest = j->steps ? j->step_tokens : j->call->chunk;
   char *state = s.states[0], *part = s.states[1];
@@ -56,6 +57,8 @@ static void head_task(void *data, int64_t task, int64_t next, int worker) {
       continue;
     }
     pa_linear_read(j, &h, &s, first, tokens);
+    pa_linear_look_ahead(j, &h, first + tokens, (int)min64(longest, h.keys - first - tokens),
+                         &ahead);
     if (j->call->causal) pa_linear_attend(j, &h, &s, first, tokens, state);
     pa_linear_sum(j, &s, tokens, part);
     fold(j, part, state, pa_linear_fade(j, &s, tokens));
@@ -87,7 +90,8 @@ static void sum_task(void *data, int64_t task, int64_t next, int worker) {
   (void)next;
   linear_job *j = data;
   const int64_t count = wave_chunks(j), head = task / count, index = task % count;
-  const linear_desk s = pa_linear_desk(j, worker);
+  pa_ahead ahead = {.region = -1};
+  const linear_desk s = pa_linear_desk(j, worker, &ahead);
   const linear_head h = pa_linear_head(j, head);
   const int64_t chunk = j->wave_from + index, tokens = chunk_tokens(j, &h, chunk);
   if (tokens == 0 || is_step(j, tokens) || pa_team_cancelled(&j->team, worker)) return;
@@ -117,7 +121,8 @@ static void attend_task(void *data, int64_t task, int64_t next, int worker) {
   (void)next;
   linear_job *j = data;
   const int64_t count = wave_chunks(j), head = task / count, index = task % count;
-  const linear_desk s = pa_linear_desk(j, worker);
+  pa_ahead ahead = {.region = -1};
+  const linear_desk s = pa_linear_desk(j, worker, &ahead);
   const linear_head h = pa_linear_head(j, head);
   const int64_t chunk = j->wave_from + index, tokens = chunk_tokens(j, &h, chunk);
   const int64_t first = chunk * j->call->chunk;
@@ -135,7 +140,8 @@ static void block_task(void *data, int64_t task, int64_t next, int worker) {
   (void)next;
   linear_job *j = data;
   const int64_t head = task / j->query_blocks;
-  const linear_desk s = pa_linear_desk(j, worker);
+  pa_ahead ahead = {.region = -1};
+  const linear_desk s = pa_linear_desk(j, worker, &ahead);
   const linear_head h = pa_linear_head(j, head);
   if (pa_team_cancelled(&j->team, worker)) return;
   attend_block(j, &h, &s, task % j->query_blocks, state_at(j, head, 0));
@@ -144,7 +150,8 @@ static void block_task(void *data, int64_t task, int64_t next, int worker) {
 static void store_task(void *data, int64_t head, int64_t next, int worker) {
   (void)next;
   linear_job *j = data;
-  const linear_desk s = pa_linear_desk(j, worker);
+  pa_ahead ahead = {.region = -1};
+  const linear_desk s = pa_linear_desk(j, worker, &ahead);
   const linear_head h = pa_linear_head(j, head);
   if (j->call->causal) pa_linear_clear(j, &h, &s, h.keys, j->call->queries);
   pa_linear_store(j, &h, state_at(j, head, 0));

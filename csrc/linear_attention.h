@@ -46,6 +46,7 @@ typedef struct linear_head {
 
 /* Scratch of one worker. */
 typedef struct linear_desk {
+  pa_ahead *ahead; /* what the next chunk will want */
   char *keys;    /* [token][k], mapped */
   char *values;  /* [panel][token][lane] */
   char *gates;   /* see `products`; or [token][k] */
@@ -58,7 +59,11 @@ typedef struct linear_desk {
 } linear_desk;
 
 linear_head pa_linear_head(const linear_job *j, int64_t head);
-linear_desk pa_linear_desk(const linear_job *j, int worker);
+linear_desk pa_linear_desk(const linear_job *j, int worker, pa_ahead *ahead);
+
+/* The memory that a chunk starts with, or none of no tokens. */
+void pa_linear_look_ahead(const linear_job *j, const linear_head *h, int64_t first, int tokens,
+                          pa_ahead *ahead);
 
 /* The caller's state, or 0; and back, if it is wanted. */
 void pa_linear_load(const linear_job *j, const linear_head *h, char *state);

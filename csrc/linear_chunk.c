@@ -3,6 +3,8 @@
 
 #include "linear_attention.h"
 
+enum { TILES = 96, MOST_LINES = 16 }; /* of a chunk, about; fetched before each */
+
 static size_t reals(const linear_job *j, int64_t count) {
   return (size_t)count * (size_t)j->kernels->real_bytes;
 }
@@ -32,8 +34,8 @@ linear_head pa_linear_head(const linear_job *j, int64_t head) {
                        .keys = c->key_lengths ? c->key_lengths[b] : c->keys};
 }
 
-linear_desk pa_linear_desk(const linear_job *j, int worker) {
-  linear_desk s;
+linear_desk pa_linear_desk(const linear_job *j, int worker, pa_ahead *ahead) {
+  linear_desk s = {.ahead = ahead};
   char *at = j->workers + (size_t)worker * j->worker_bytes;
   const struct {
     char **part;
@@ -52,6 +54,28 @@ linear_desk pa_linear_desk(const linear_job *j, int worker) {
   }
   memset(s.zeros, 0, j->row_bytes);
   return s;
+}
+
+/* Rows of queries or outputs: heads of the group beside each other; of keys or values with one. */
+static pa_region region_of(const pa_view *view, const char *data, int64_t first, int64_t rows,
+                           int64_t bytes, int64_t heads) {
+  return (pa_region){data + first * view->row, view->row, view->head, bytes, rows, (int)heads};
+}
+
+void pa_linear_look_ahead(const linear_job *j, const linear_head *h, int64_t first, int tokens,
+                          pa_ahead *ahead) {
+  const pa_linear_attention_call *c = j->call;
+  const int64_t of_query = pa_element_bytes(c->query_element);
+  const int64_t of_key = pa_element_bytes(c->key_element);
+  *ahead = (pa_ahead){.region = -1};
+  if (tokens <= 0) return;
+  ahead->regions[3] = region_of(&c->key, h->key, first, tokens, c->d * of_key, 1);
+  ahead->regions[2] = region_of(&c->value, h->value, first, tokens, c->dv * of_key, 1);
+  ahead->regions[1] = region_of(&c->query, h->query, first, tokens, c->d * of_query, j->group);
+  ahead->regions[0] = region_of(&c->out, h->out, first, tokens, c->dv * of_query, j->group);
+  ahead->region = 3;
+  const int64_t lines = tokens * (of_key + j->group * of_query) * (c->d + c->dv) / 64;
+  ahead->lines = (int)(1 + min64(lines / TILES, MOST_LINES));
 }
 
 /* Panel of value columns number `panel`: its first column, how many there are, its vectors. */
@@ -143,14 +167,13 @@ static const char *gates_row(const linear_job *j, const linear_desk *s, int row)
 
 void pa_linear_sum(const linear_job *j, const linear_desk *s, int tokens, char *state) {
   const pa_linear_attention_call *c = j->call;
-  pa_ahead ahead = {.region = -1};
   if (c->decay.data) j->kernels->scale_rows(s->keys, tokens, j->d_pitch, gates_row(j, s, 2));
   const pa_matrix key = {s->keys, (ptrdiff_t)reals(j, j->d_pitch), j->kernels->real_bytes};
   memset(state, 0, j->state_bytes);
   for (int64_t panel = 0; panel < j->values.panels; ++panel) {
     const columns some = columns_of(j, panel);
     j->kernels->values(&key, tokens, c->d, panel_at(j, s->values, &some, tokens), some.width,
-                       s->zeros, panel_at(j, state, &some, c->d), &ahead);
+                       s->zeros, panel_at(j, state, &some, c->d), s->ahead);
   }
   if (c->normalized)
     j->kernels->sum_rows(state_keys(j, state), s->keys, tokens, j->d_pitch);
@@ -192,7 +215,6 @@ static void outputs_of(const linear_job *j, const linear_desk *s, const rows *r,
                        const char *state, int guarded) {
   const pa_linear_attention_call *c = j->call;
   const pa_kernels *kernels = j->kernels;
-  pa_ahead ahead = {.region = -1};
   const ptrdiff_t real = kernels->real_bytes;
   memset(s->out, 0, reals(j, c->dv * r->width * j->lanes));
   for (int64_t panel = 0; panel < j->values.panels; ++panel) {
@@ -200,11 +222,11 @@ static void outputs_of(const linear_job *j, const linear_desk *s, const rows *r,
     const ptrdiff_t pitch = (ptrdiff_t)reals(j, some.width * j->lanes);
     char *out = s->out + reals(j, some.first * r->width * j->lanes);
     const pa_matrix sums = {panel_at(j, (char *)state, &some, c->d), pitch, real};
-    kernels->values(&sums, (int)c->d, some.count, s->queries, r->width, s->zeros, out, &ahead);
+    kernels->values(&sums, (int)c->d, some.count, s->queries, r->width, s->zeros, out, s->ahead);
     if (!c->causal) continue;
     const pa_matrix value = {panel_at(j, s->values, &some, tokens), pitch, real};
     (guarded ? kernels->values_guarded : kernels->values)(&value, r->keys, some.count, s->scores,
-                                                          r->width, s->alpha, out, &ahead);
+                                                          r->width, s->alpha, out, s->ahead);
   }
 }
 
@@ -212,13 +234,12 @@ static void outputs_of(const linear_job *j, const linear_desk *s, const rows *r,
 static void totals_of(const linear_job *j, const linear_desk *s, const rows *r,
                       const char *state) {
   const pa_kernels *kernels = j->kernels;
-  pa_ahead ahead = {.region = -1};
   const pa_matrix keys = {state_keys(j, (char *)state), kernels->real_bytes, 0};
   memset(s->total, 0, j->row_bytes);
-  kernels->values(&keys, (int)j->call->d, 1, s->queries, r->width, s->zeros, s->total, &ahead);
+  kernels->values(&keys, (int)j->call->d, 1, s->queries, r->width, s->zeros, s->total, s->ahead);
   if (!j->call->causal) return;
   const pa_matrix one = {j->one, 0, 0}; /* alpha * total + 1 * sum */
-  kernels->values(&one, 1, 1, s->sum, r->width, s->alpha, s->total, &ahead);
+  kernels->values(&one, 1, 1, s->sum, r->width, s->alpha, s->total, s->ahead);
 }
 
 void pa_linear_attend(const linear_job *j, const linear_head *h, const linear_desk *s,
@@ -231,7 +252,6 @@ void pa_linear_attend(const linear_job *j, const linear_head *h, const linear_de
   pa_cut cut = {.rows = tokens * j->group};
   cut.vectors = ceil_div(cut.rows, j->lanes);
   cut.panels = ceil_div(cut.vectors, kernels->max_width);
-  pa_ahead ahead = {.region = -1};
   rows r;
   for (int64_t panel = 0; panel < cut.panels; ++panel) {
     const char *from[PA_MAX_LANES];
@@ -245,7 +265,7 @@ void pa_linear_attend(const linear_job *j, const linear_head *h, const linear_de
     kernels->pack[c->query_element](s->queries, from, c->query.col, c->d, r.width, 1);
     kernels->map(s->queries, c->d, lanes, (int)c->feature);
     if (c->causal) {
-      kernels->scores(&key, r.keys, c->d, s->queries, r.width, s->scores, s->total, &ahead);
+      kernels->scores(&key, r.keys, c->d, s->queries, r.width, s->scores, s->total, s->ahead);
       kernels->fade(s->scores, r.keys, r.width, r.position, c->decay.data ? s->gates : NULL, s->sum,
                     s->alpha);
     }
