@@ -233,8 +233,7 @@ pa_status pa_linear_attention(pa_linear_attention_call *call) {
   plan_waves(&j);
   const size_t workers_bytes = (size_t)j.team.workers * j.worker_bytes;
   const size_t states_bytes = j.wave ? (size_t)(j.heads * (j.wave + 1)) * j.state_bytes : 0;
-  const size_t fades_bytes =
-      pa_scratch_round((size_t)((j.heads * j.wave) * j.kernels->real_bytes));
+  const size_t fades_bytes = pa_scratch_round((size_t)((j.heads * j.wave) * j.kernels->real_bytes));
   const size_t one_bytes = 2 * pa_scratch_round((size_t)(j.lanes * j.kernels->real_bytes));
   call->scratch_bytes = workers_bytes + states_bytes + fades_bytes + one_bytes;
   pa_status status = PA_NO_MEMORY;

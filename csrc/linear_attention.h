@@ -1,11 +1,10 @@
 /* A call of linear attention at work. Words:
  *
  *   head     a key head of a batch element, and the query heads that share it
- *   state    of a head: S as panels of value columns, [panel][k][lane], then z, [k]; what all tokens
- *            so far leave behind, or a chunk of them by itself
- *   chunk    up to `call.chunk` tokens, at multiples of it: what they leave is summed by itself, and
- *            then added to the faded state
- *   step     a token by itself: the recurrence as it is written
+ *   state    of a head: S as panels of value columns, [panel][k][lane], then z, [k]; what all
+ * tokens so far leave behind, or a chunk of them by itself chunk    up to `call.chunk` tokens, at
+ * multiples of it: what they leave is summed by itself, and then added to the faded state step a
+ * token by itself: the recurrence as it is written
  */
 #ifndef PA_LINEAR_ATTENTION_H
 #define PA_LINEAR_ATTENTION_H
@@ -29,12 +28,13 @@ typedef struct linear_job {
   /* Bytes of the parts of a desk, and of a state. */
   size_t keys_bytes, values_bytes, gates_bytes, queries_bytes, scores_bytes, out_bytes, row_bytes,
       worker_bytes, state_bytes;
-  char *workers;            /* worker_bytes each */
-  char *states;             /* waves only: by (head, chunk of wave + 1), the first as before it */
-  char *fades;              /* how much of the state a chunk leaves, a number each */
-  char *one;                /* the number 1 */
-  int64_t wave, wave_from;  /* chunks of a wave, 0: a head is one task; where the running one began */
-  int64_t query_blocks;     /* not causal: of PA_KEY_BLOCK queries */
+  char *workers; /* worker_bytes each */
+  char *states;  /* waves only: by (head, chunk of wave + 1), the first as before it */
+  char *fades;   /* how much of the state a chunk leaves, a number each */
+  char *one;     /* the number 1 */
+  int64_t wave,
+      wave_from;        /* chunks of a wave, 0: a head is one task; where the running one began */
+  int64_t query_blocks; /* not causal: of PA_KEY_BLOCK queries */
 } linear_job;
 
 /* One head, and where its things lie. */
@@ -47,13 +47,13 @@ typedef struct linear_head {
 /* Scratch of one worker. */
 typedef struct linear_desk {
   pa_ahead *ahead; /* what the next chunk will want */
-  char *keys;    /* [token][k], mapped */
-  char *values;  /* [panel][token][lane] */
-  char *gates;   /* see `products`; or [token][k] */
-  char *beta;    /* [token] */
-  char *queries; /* a panel [k][lane]; of steps [token * group + head][k] */
-  char *scores;  /* [key][lane] */
-  char *out;     /* a panel [dv][lane]; of steps [panel][token * group + head][lane] */
+  char *keys;      /* [token][k], mapped */
+  char *values;    /* [panel][token][lane] */
+  char *gates;     /* see `products`; or [token][k] */
+  char *beta;      /* [token] */
+  char *queries;   /* a panel [k][lane]; of steps [token * group + head][k] */
+  char *scores;    /* [key][lane] */
+  char *out;       /* a panel [dv][lane]; of steps [panel][token * group + head][lane] */
   char *alpha, *sum, *total, *factor, *rest, *zeros; /* by lane, or by row of steps */
   char *states[2];
 } linear_desk;
@@ -89,7 +89,7 @@ void pa_linear_step(const linear_job *j, const linear_head *h, const linear_desk
                     int tokens, char *state);
 
 /* Outputs of causal queries from the key length on: 0. */
-void pa_linear_clear(const linear_job *j, const linear_head *h, const linear_desk *s,
-                     int64_t first, int64_t last);
+void pa_linear_clear(const linear_job *j, const linear_head *h, const linear_desk *s, int64_t first,
+                     int64_t last);
 
 #endif

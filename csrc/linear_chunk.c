@@ -40,14 +40,12 @@ linear_desk pa_linear_desk(const linear_job *j, int worker, pa_ahead *ahead) {
   const struct {
     char **part;
     size_t bytes;
-  } parts[] = {{&s.keys, j->keys_bytes},       {&s.values, j->values_bytes},
-               {&s.gates, j->gates_bytes},     {&s.beta, j->row_bytes},
-               {&s.queries, j->queries_bytes}, {&s.scores, j->scores_bytes},
-               {&s.out, j->out_bytes},         {&s.alpha, j->row_bytes},
-               {&s.sum, j->row_bytes},         {&s.total, j->row_bytes},
-               {&s.factor, 2 * j->row_bytes},  {&s.rest, j->row_bytes},
-               {&s.zeros, j->row_bytes},
-               {&s.states[0], j->state_bytes}, {&s.states[1], j->state_bytes}};
+  } parts[] = {
+      {&s.keys, j->keys_bytes}, {&s.values, j->values_bytes},   {&s.gates, j->gates_bytes},
+      {&s.beta, j->row_bytes},  {&s.queries, j->queries_bytes}, {&s.scores, j->scores_bytes},
+      {&s.out, j->out_bytes},   {&s.alpha, j->row_bytes},       {&s.sum, j->row_bytes},
+      {&s.total, j->row_bytes}, {&s.factor, 2 * j->row_bytes},  {&s.rest, j->row_bytes},
+      {&s.zeros, j->row_bytes}, {&s.states[0], j->state_bytes}, {&s.states[1], j->state_bytes}};
   for (size_t i = 0; i < sizeof parts / sizeof parts[0]; ++i) {
     *parts[i].part = at;
     at += parts[i].bytes;
@@ -143,7 +141,7 @@ void pa_linear_read(const linear_job *j, const linear_head *h, const linear_desk
     const pa_matrix value = {h->value + first * c->value.row + some.first * c->value.col,
                              c->value.row, c->value.col};
     kernels->widen_rows[c->key_element](panel_at(j, s->values, &some, tokens), &value, tokens,
-                                    some.count, NULL);
+                                        some.count, NULL);
   }
   if (h->decay && c->decay_cols == 1) { /* a row of all tokens */
     const pa_matrix decay = {h->decay + first * c->decay.row, 0, c->decay.row};
@@ -175,8 +173,7 @@ void pa_linear_sum(const linear_job *j, const linear_desk *s, int tokens, char *
     j->kernels->values(&key, tokens, c->d, panel_at(j, s->values, &some, tokens), some.width,
                        s->zeros, panel_at(j, state, &some, c->d), s->ahead);
   }
-  if (c->normalized)
-    j->kernels->sum_rows(state_keys(j, state), s->keys, tokens, j->d_pitch);
+  if (c->normalized) j->kernels->sum_rows(state_keys(j, state), s->keys, tokens, j->d_pitch);
 }
 
 const char *pa_linear_fade(const linear_job *j, const linear_desk *s, int tokens) {
@@ -231,8 +228,7 @@ static void outputs_of(const linear_job *j, const linear_desk *s, const rows *r,
 }
 
 /* total[lane]: the denominators, of which `sum` has the part of the chunk itself. */
-static void totals_of(const linear_job *j, const linear_desk *s, const rows *r,
-                      const char *state) {
+static void totals_of(const linear_job *j, const linear_desk *s, const rows *r, const char *state) {
   const pa_kernels *kernels = j->kernels;
   const pa_matrix keys = {state_keys(j, (char *)state), kernels->real_bytes, 0};
   memset(s->total, 0, j->row_bytes);
@@ -293,8 +289,8 @@ void pa_linear_step(const linear_job *j, const linear_head *h, const linear_desk
   for (int row = 0; row < rows; row += even) {
     const pa_matrix query = {h->query + (first + row / j->group) * c->query.row,
                              j->group == 1 ? c->query.row : c->query.head, c->query.col};
-    kernels->widen_rows[c->query_element](s->queries + reals(j, row * j->d_pitch), &query, even, c->d,
-                                    NULL);
+    kernels->widen_rows[c->query_element](s->queries + reals(j, row * j->d_pitch), &query, even,
+                                          c->d, NULL);
   }
   kernels->map(s->queries, rows, c->d, (int)c->feature);
   const pa_recurrence r = {.tokens = tokens,
@@ -324,12 +320,12 @@ void pa_linear_step(const linear_job *j, const linear_head *h, const linear_desk
   }
 }
 
-void pa_linear_clear(const linear_job *j, const linear_head *h, const linear_desk *s,
-                     int64_t first, int64_t last) {
+void pa_linear_clear(const linear_job *j, const linear_head *h, const linear_desk *s, int64_t first,
+                     int64_t last) {
   const pa_linear_attention_call *c = j->call;
   if (first < last) memset(s->out, 0, reals(j, j->dv_pitch));
   for (int64_t head = 0; head < j->group; ++head)
     for (int64_t token = first; token < last; ++token)
       j->kernels->write_rows[c->query_element](h->out + head * c->out.head + token * c->out.row, 0,
-                                         c->out.col, s->out, 1, c->dv, NULL, NULL);
+                                               c->out.col, s->out, 1, c->dv, NULL, NULL);
 }

@@ -269,14 +269,15 @@ typedef struct pa_norm_call {
 
 pa_status pa_norm(const pa_norm_call *call); /* no scratch memory: PA_OK or PA_INTERRUPTED */
 
-/* Linear attention: out[t] = scale * S[t]^T phi(query[t]), or divided by z[t] . phi(query[t]) instead
- * of scaled, where S (d, dv) and z (d) are what key t and those before it leave behind:
+/* Linear attention: out[t] = scale * S[t]^T phi(query[t]), or divided by z[t] . phi(query[t])
+ * instead of scaled, where S (d, dv) and z (d) are what key t and those before it leave behind:
  *
  *   S[t] = exp(decay[t]) * S[t - 1] + phi(key[t]) value[t]^T, z likewise with 1 for the value
- *   with beta, the delta rule: beta[t] * (value[t] - exp(decay[t]) * S[t - 1]^T key[t]) for value[t]
+ *   with beta, the delta rule: beta[t] * (value[t] - exp(decay[t]) * S[t - 1]^T key[t]) for
+ * value[t]
  *
- * Not causal: every query has the S that all keys leave. Halves are computed with as floats. Keys at
- * or past the key length leave nothing; causal rows there are 0. A row divided by 0 is 0. */
+ * Not causal: every query has the S that all keys leave. Halves are computed with as floats. Keys
+ * at or past the key length leave nothing; causal rows there are 0. A row divided by 0 is 0. */
 typedef enum pa_feature {
   PA_FEATURE_IDENTITY,
   PA_FEATURE_ELU, /* elu(x) + 1 */

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from pyattn import _check
 from pyattn._check_encodings import floats
 
 FEATURE_MAPS = ("identity", "elu", "relu")  # in the order of pa_feature
@@ -85,18 +84,14 @@ def gate_shape(
         raise _gate_error(function, name, given, key, most) from None
 
 
-def _gate_error(
-    function: str, name: str, a: np.ndarray, key: np.ndarray, most: int
-) -> ValueError:
-    kinds = "a number, one per key head, or the shape of key without its last axis"
+def _gate_error(function: str, name: str, a: np.ndarray, key: np.ndarray, most: int) -> ValueError:
+    kinds = "a number, one per key head, or of the shape of key without its last axis"
     if most == key.ndim:
         kinds += ", or with it"
-    return ValueError(f"{function}: {name} must have {kinds}: {name} {a.shape}, key {key.shape}")
+    return ValueError(f"{function}: {name} must be {kinds}: {name} {a.shape}, key {key.shape}")
 
 
-def state(
-    function: str, value: Any, shape: tuple[int, ...], normalize: bool
-) -> np.ndarray:
+def state(function: str, value: Any, shape: tuple[int, ...], normalize: bool) -> np.ndarray:
     """A float array that broadcasts to `shape`."""
     a = floats(function, "state", value)
     try:

@@ -56,14 +56,15 @@ def linear_attention(
     causal : bool, default False
         Whether a query sees the tokens up to its own, or all of them.
     decay : float array_like, optional
-        In log space, so 0 keeps the state and -inf forgets it; above 0 the state grows. A number, or
-        one for each key head, (Hkv,); for each token, the shape of `key` without its last axis;
-        or for each token and row of the state, the shape of `key`. Extents of 1 are repeated.
-        Needs ``causal=True``.
+        In log space, so 0 keeps the state and -inf forgets it; above 0 the state grows. A number;
+        one for each key head, (Hkv,); for each token, the shape of `key` without its last axis; or
+        for each token and row of the state, the shape of `key`. Extents of 1 are repeated. Needs
+        ``causal=True``.
     beta : float array_like, optional
         The delta rule: a token replaces what the state has for its key, instead of adding to it::
 
-            S[t] = F + beta[t] * outer(key[t], value[t] - F.T @ key[t]),  F = exp(decay[t]) * S[t - 1]
+            F = exp(decay[t]) * S[t - 1]
+            S[t] = F + beta[t] * outer(key[t], value[t] - F.T @ key[t])
 
         A number, (Hkv,), or the shape of `key` without its last axis. Keys should have a length of
         1. Needs ``causal=True`` and ``feature_map="identity"``; never normalised.

@@ -671,8 +671,8 @@ def linear_attention(
     chunk_size=64,
     layout="bhld",
 ):
-    """See `pyattn.linear_attention`: token by token, whatever `chunk_size` is. A state with one more
-    column belongs to values with a column of ones: the divisors."""
+    """See `pyattn.linear_attention`: token by token, whatever `chunk_size` is. Divisors are what
+    values of 1 become, in a column of their own."""
     q, k, v = (_heads_first(x, layout) for x in (query, key, value))
     group = q.shape[-3] // k.shape[-3] if k.shape[-3] else 1
     if scale is None:

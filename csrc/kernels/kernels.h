@@ -122,14 +122,15 @@ typedef struct pa_norm_row {
   int centred; /* whether the mean is subtracted: layer_norm, else rms_norm */
 } pa_norm_row;
 
-/* Some tokens of a key head that change the state of a recurrence one after the other. Rows of keys,
- * queries and gates lie `pitch` numbers apart, `d` rounded up to whole vectors, 0 behind `d`. */
+/* Some tokens of a key head that change the state of a recurrence one after the other. Rows of
+ * keys, queries and gates lie `pitch` numbers apart, `d` rounded up to whole vectors, 0 behind `d`.
+ */
 typedef struct pa_recurrence {
   int tokens, group; /* group: query heads of the key head */
   ptrdiff_t d, pitch;
   const void *queries; /* [token * group + head][k] */
   const void *keys;    /* [token][k] */
-  const void *gates;   /* what the state is multiplied with first: [token], or [token][k]; or NULL */
+  const void *gates; /* what the state is multiplied with first: [token], or [token][k]; or NULL */
   ptrdiff_t gate_pitch; /* of gates: 1, or `pitch` */
   const void *beta;     /* [token], by how much a key's value is replaced; NULL: values are added */
 } pa_recurrence;
@@ -340,8 +341,9 @@ typedef struct pa_kernels {
   void (*products)(void *gates, int count);
 
   /* scores[key][lane] is multiplied by gates[0][key + 1] ... gates[0][position[lane]] where key <=
-   * position[lane], of which it becomes -0.0 elsewhere, as by `mark`, whatever it is; sum[lane] = sum
-   * of them; alpha[lane] = gates[1][position[lane]]. gates: as `products` leaves them, NULL: 1. */
+   * position[lane], of which it becomes -0.0 elsewhere, as by `mark`, whatever it is; sum[lane] =
+   * sum of them; alpha[lane] = gates[1][position[lane]]. gates: as `products` leaves them, NULL: 1.
+   */
   void (*fade)(void *scores, int keys, int width, const int32_t *position, const void *gates,
                void *sum, void *alpha);
 
@@ -350,17 +352,18 @@ typedef struct pa_kernels {
   void (*sum_rows)(void *to, const void *x, int rows, ptrdiff_t cols);
   void (*fold)(void *to, const void *from, ptrdiff_t numbers, const void *alpha);
 
-  /* factor[i] + rest[i] = 1 / sum[i], in two parts as of `factors`, 0 where the sum is 0; `scale` if
-   * `sum` is NULL. */
+  /* factor[i] + rest[i] = 1 / sum[i], in two parts as of `factors`, 0 where the sum is 0; `scale`
+   * if `sum` is NULL. */
   void (*shares)(void *factor, void *rest, ptrdiff_t count, const void *sum, double scale);
 
   /* Token by token: state[k][lane] = gate[k] * state[k][lane] + key[k] * u[lane], then
-   * out[token * group + head][lane] = sum over k of query[k] * state[k][lane], where u is the value,
-   * values[token][lane], or beta * (value - sum over k of key[k] * gate[k] * state[k][lane]). */
+   * out[token * group + head][lane] = sum over k of query[k] * state[k][lane], where u is the
+   * value, values[token][lane], or beta * (value - sum over k of key[k] * gate[k] *
+   * state[k][lane]). */
   void (*recur)(const pa_recurrence *r, const void *values, int width, void *state, void *out);
 
-  /* keys[k] = gate[k] * keys[k] + key[k], then sums[token * group + head] = sum over k of query[k] *
-   * keys[k]: the denominators. */
+  /* keys[k] = gate[k] * keys[k] + key[k], then sums[token * group + head] = sum over k of query[k]
+   * * keys[k]: the denominators. */
   void (*recur_sums)(const pa_recurrence *r, void *keys, void *sums);
 
   /* Number k of row r, `row` and `col` bytes apart, = (factor[r] + rest[r]) * x[r][k], k < cols, by

@@ -148,7 +148,8 @@ enum { STEP_TOKENS = PA_REGISTERS >= 32 ? 4 : 2, STEP_WAYS = 4 };
 /* What `tokens` tokens from `token` on do with the state. */
 typedef struct step {
   const real *keys, *queries, *gates;
-  ptrdiff_t pitch, query_pitch, gate_pitch, gate_step; /* of a token, and of a gate for the next k */
+  ptrdiff_t pitch, query_pitch, gate_pitch,
+      gate_step; /* of a token, and of a gate for the next k */
 } step;
 
 /* state = gate * state + key * u, out = sum over k of query * state, for each of the tokens. */
@@ -203,8 +204,7 @@ PA_INLINE void step_recall(const int gated, const int width, const step *s, ptrd
       sum[0][j] = vf_fma(key, vf_load(state + (k * width + j) * LANES), sum[0][j]);
   }
 #pragma GCC unroll 3
-  for (int j = 0; j < width; ++j)
-    recalled[j] = (sum[0][j] + sum[1][j]) + (sum[2][j] + sum[3][j]);
+  for (int j = 0; j < width; ++j) recalled[j] = (sum[0][j] + sum[1][j]) + (sum[2][j] + sum[3][j]);
 }
 
 /* out = sum over k of query * state: the same bits as `step_tokens` has for them. */
@@ -299,11 +299,11 @@ static void recur_sums_kernel(const pa_recurrence *r, void *keys, void *sums) {
   }
 }
 
-#define WRITE_ROWS(type, TYPE)                                                                \
+#define WRITE_ROWS(type, TYPE)                                                                  \
   static void write_rows_##type##_kernel(char *to, ptrdiff_t row, ptrdiff_t col, const void *x, \
-                                         int rows, ptrdiff_t cols, const void *factor,        \
-                                         const void *rest) {                                  \
-    write_rows(TYPE, to, row, col, x, rows, cols, factor, rest);                              \
+                                         int rows, ptrdiff_t cols, const void *factor,          \
+                                         const void *rest) {                                    \
+    write_rows(TYPE, to, row, col, x, rows, cols, factor, rest);                                \
   }
 PA_INLINE void write_rows(const int type, char *to, ptrdiff_t row, ptrdiff_t col, const real *x,
                           int rows, ptrdiff_t cols, const real *factor, const real *rest) {

@@ -41,10 +41,11 @@ PA_INLINE int tile_rows(int width) {
 /* With `ways` = 2, steps alternate between two sets of accumulators, added at the end: two chains
  * of half the length, for sums that must not lose digits.
  *
- * With `guarded`, a lane whose B is -0.0 (sign bit set) keeps its sum untouched, so that it cannot
+ * With `guarded`, a lane whose B is -0.0 keeps its sum untouched, so that it cannot
  * see what A holds there: 0 * NaN would be NaN. Everything else is the same, in the same order. */
 PA_INLINE void tile_step(const int guarded, const int rows, const int width, const char *at,
                          ptrdiff_t a_row, const int type, const char *b, vf acc[][MAX_WIDTH]) {
+  const vi hidden = (vi)vf_set1((real)-0.0);
   vf bk[MAX_WIDTH];
 #pragma GCC unroll 3
   for (int j = 0; j < width; ++j) {
@@ -59,7 +60,7 @@ PA_INLINE void tile_step(const int guarded, const int rows, const int width, con
 #pragma GCC unroll 3
     for (int j = 0; j < width; ++j) {
       const vf sum = vf_fma(ark, bk[j], acc[r][j]);
-      acc[r][j] = guarded ? vf_select((vi)bk[j] < 0, acc[r][j], sum) : sum;
+      acc[r][j] = guarded ? vf_select((vi)bk[j] == hidden, acc[r][j], sum) : sum;
     }
   }
 }
