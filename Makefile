@@ -11,9 +11,9 @@ DRIVERS := $(wildcard csrc/*.c)
 HEADERS := $(wildcard csrc/*.h csrc/kernels/*)
 TEST_HEADERS := $(wildcard tests/c/*.h)
 TESTS := test_kernels test_terms test_decode test_positions test_activations test_linear test_norm \
-	test_attention test_parallel
+	test_recurrence test_attention test_parallel
 # Those that start threads: the others have nothing to show to ThreadSanitizer.
-THREADED := test_positions test_linear test_norm test_attention test_parallel
+THREADED := test_positions test_linear test_norm test_recurrence test_attention test_parallel
 FLAGS_avx2 := -mavx2 -mfma -mf16c
 FLAGS_avx512 := -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma -mprefer-vector-width=512
 

@@ -644,8 +644,8 @@ REFUSED = [
     (
         {"causal": True, "decay": np.ones(3)},
         ValueError,
-        "linear_attention: decay must be a number, one per key head, or of the shape of key without "
-        "its last axis, or with it: decay (3,), key (2, 2, 6, 8)",
+        "linear_attention: decay must be a number, one per key head, or of the shape of key "
+        "without its last axis, or with it: decay (3,), key (2, 2, 6, 8)",
     ),
     (
         {"causal": True, "feature_map": None, "beta": np.ones((2, 2, 6, 8))},
@@ -656,8 +656,8 @@ REFUSED = [
     (
         {"causal": True, "decay": np.ones((2, 6))},
         ValueError,
-        "linear_attention: decay must be a number, one per key head, or of the shape of key without "
-        "its last axis, or with it: decay (2, 6), key (2, 2, 6, 8)",
+        "linear_attention: decay must be a number, one per key head, or of the shape of key "
+        "without its last axis, or with it: decay (2, 6), key (2, 2, 6, 8)",
     ),
     (
         {"causal": True, "decay": -1},
