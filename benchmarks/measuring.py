@@ -25,6 +25,7 @@ NEEDS = {  # other than the name
     "unfold": ("torch",),
     "tiles": ("torch",),
     "plain": (),
+    "chunked": (),
 }
 
 
@@ -115,7 +116,7 @@ def versions(names: list[str]) -> dict[str, str]:
     return {
         name: importlib.metadata.version(name)
         for name in names
-        if name not in ("pyattn", "plain") and importlib.util.find_spec(name)
+        if name not in ("pyattn", "plain", "chunked") and importlib.util.find_spec(name)
     }
 
 
