@@ -190,8 +190,8 @@ static int plan(linear_job *j) {
   /* As numbers that cannot overflow: far above any memory, far below what size_t holds. */
   const double wide = 64, state = ((double)c->d + wide) * ((double)c->dv + wide);
   const double rows = ((double)j->group + wide) * ((double)c->d + (double)c->dv + wide);
-  if ((state + rows) * wide * 8 > 0x1p60 || c->d > INT_MAX / 2 || j->group > INT_MAX / 2) return 0;
-  j->steps = c->beta.data || c->chunk == 1 || (c->decay.data && c->decay_cols > 1);
+  if ((state + rows) * wide * 8 > 0x1p48 || c->d > INT_MAX / 2 || j->group > INT_MAX / 2) return 0;
+  j->steps = c->beta.data || c->chunk == 1 || (c->decay.data && c->decay_cols > 1) || c->keys == 1;
   j->steps = j->steps && c->causal;
   j->step_tokens = max64(1, PA_KEY_BLOCK / j->group);
   j->chunks = ceil_div(c->keys, c->chunk);
@@ -200,17 +200,22 @@ static int plan(linear_job *j) {
   j->values.panels = ceil_div(j->values.vectors, j->kernels->max_width);
   j->d_pitch = ceil_div(c->d, j->lanes) * j->lanes;
   j->dv_pitch = j->values.vectors * j->lanes;
-  const int64_t panel = j->kernels->max_width * j->lanes, steps = j->step_tokens * j->group;
-  j->keys_bytes = pa_scratch_round((size_t)(PA_KEY_BLOCK * j->d_pitch * real));
-  j->values_bytes = pa_scratch_round((size_t)(PA_KEY_BLOCK * j->dv_pitch * real));
-  j->gates_bytes = pa_scratch_round((size_t)(max64(3, j->d_pitch) * PA_KEY_BLOCK * real));
-  j->queries_bytes = pa_scratch_round((size_t)(max64(c->d * panel, steps * j->d_pitch) * real));
-  j->scores_bytes = pa_scratch_round((size_t)(PA_KEY_BLOCK * panel * real));
-  j->out_bytes = pa_scratch_round((size_t)(max64(c->dv * panel, steps * j->dv_pitch) * real));
-  j->row_bytes = pa_scratch_round((size_t)(max64(PA_MAX_LANES, steps + j->lanes) * real));
+  /* What a single token needs no room for is not taken: to get memory would be most of its time. */
+  const int64_t tokens = min64(j->steps ? j->step_tokens : c->chunk, c->keys);
+  const int64_t step_rows = j->steps ? tokens * j->group : j->group;
+  const int64_t panel = j->steps ? 0 : j->kernels->max_width * j->lanes;
+  const int64_t gates = max64(3 * PA_KEY_BLOCK, c->decay_cols > 1 ? tokens * j->d_pitch : 0);
+  j->keys_bytes = pa_scratch_round((size_t)(tokens * j->d_pitch * real));
+  j->values_bytes = pa_scratch_round((size_t)(tokens * j->dv_pitch * real));
+  j->gates_bytes = pa_scratch_round((size_t)(gates * real));
+  j->queries_bytes = pa_scratch_round((size_t)(max64(c->d * panel, step_rows * j->d_pitch) * real));
+  j->scores_bytes = pa_scratch_round((size_t)(tokens * panel * real));
+  j->out_bytes = pa_scratch_round((size_t)(max64(c->dv * panel, step_rows * j->dv_pitch) * real));
+  j->row_bytes = pa_scratch_round((size_t)(max64(PA_MAX_LANES, step_rows + j->lanes) * real));
   j->state_bytes = pa_scratch_round((size_t)((c->d * j->dv_pitch + j->d_pitch) * real));
   j->worker_bytes = j->keys_bytes + j->values_bytes + j->gates_bytes + j->queries_bytes +
-                    j->scores_bytes + j->out_bytes + 8 * j->row_bytes + 2 * j->state_bytes;
+                    j->scores_bytes + j->out_bytes + 8 * j->row_bytes +
+                    (j->steps ? 1 : 2) * j->state_bytes;
   return 1;
 }
 

@@ -1,10 +1,11 @@
 """linear_attention: against its twin, against weights that are written down, and by its laws."""
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
-from support import FLOATS, assert_same_bits
+from support import FLOATS, assert_same_bits, python
 
 import pyattn
 from pyattn import linear_attention, reference
@@ -600,6 +601,33 @@ def test_axes_of_the_arguments(rng):
     y = x.copy()
     assert linear_attention(y, y, y, causal=True, out=y) is y
     assert_same_bits(y, linear_attention(x, x, x, causal=True))
+
+
+PEAK = """
+import numpy as np, pyattn
+
+def peak():
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmHWM")) * 1024
+
+def call(length):
+    x = np.ones((1, 1, length, 64), np.float32)
+    out = np.ones_like(x)
+    with open("/proc/self/clear_refs", "w") as f:
+        f.write("5")  # the peak starts again from what is in use now
+    before = peak()
+    pyattn.linear_attention(x, x, x, causal=True, out=out)
+    return peak() - before
+
+call(4096)  # starts the threads
+print(call(65536))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_scratch_does_not_grow_with_length():
+    """Of a single head in waves of chunks: 128 states of 17 KB. All of its states: 17 MB."""
+    assert int(python(PEAK, PYATTN_NUM_THREADS="2")) < 4e6
 
 
 # --- Errors
