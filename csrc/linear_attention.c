@@ -57,8 +57,9 @@ static void head_task(void *data, int64_t task, int64_t next, int worker) {
       continue;
     }
     pa_linear_read(j, &h, &s, first, tokens);
+    ahead.region = -1;
     pa_linear_look_ahead(j, &h, first + tokens, (int)min64(longest, h.keys - first - tokens),
-                         &ahead);
+                         j->call->causal, &ahead);
     if (j->call->causal) pa_linear_attend(j, &h, &s, first, tokens, state);
     pa_linear_sum(j, &s, tokens, part);
     fold(j, part, state, pa_linear_fade(j, &s, tokens));
@@ -85,9 +86,17 @@ static char *fade_at(const linear_job *j, int64_t head, int64_t index) {
 
 static int64_t wave_chunks(const linear_job *j) { return min64(j->wave, j->chunks - j->wave_from); }
 
+/* What the task of a wave that comes next will want. */
+static void look_ahead(const linear_job *j, int64_t next, int attend, pa_ahead *ahead) {
+  if (next < 0) return;
+  const int64_t count = wave_chunks(j), chunk = j->wave_from + next % count;
+  const linear_head h = pa_linear_head(j, next / count);
+  pa_linear_look_ahead(j, &h, chunk * j->call->chunk, (int)chunk_tokens(j, &h, chunk), attend,
+                       ahead);
+}
+
 /* Task of a wave: what a chunk leaves by itself, where the state behind it will be. */
 static void sum_task(void *data, int64_t task, int64_t next, int worker) {
-  (void)next;
   linear_job *j = data;
   const int64_t count = wave_chunks(j), head = task / count, index = task % count;
   pa_ahead ahead = {.region = -1};
@@ -95,6 +104,7 @@ static void sum_task(void *data, int64_t task, int64_t next, int worker) {
   const linear_head h = pa_linear_head(j, head);
   const int64_t chunk = j->wave_from + index, tokens = chunk_tokens(j, &h, chunk);
   if (tokens == 0 || is_step(j, tokens) || pa_team_cancelled(&j->team, worker)) return;
+  look_ahead(j, next, 0, &ahead);
   pa_linear_read(j, &h, &s, chunk * j->call->chunk, (int)tokens);
   pa_linear_sum(j, &s, (int)tokens, state_at(j, head, index + 1));
   memcpy(fade_at(j, head, index), pa_linear_fade(j, &s, (int)tokens),
@@ -118,7 +128,6 @@ static void scan_task(void *data, int64_t head, int64_t next, int worker) {
 /* Task of a wave: the outputs of a chunk. One that is a step is the last that has a token, so that
  * nobody waits for the state behind it. */
 static void attend_task(void *data, int64_t task, int64_t next, int worker) {
-  (void)next;
   linear_job *j = data;
   const int64_t count = wave_chunks(j), head = task / count, index = task % count;
   pa_ahead ahead = {.region = -1};
@@ -131,6 +140,7 @@ static void attend_task(void *data, int64_t task, int64_t next, int worker) {
     pa_linear_step(j, &h, &s, first, 1, state_at(j, head, count));
     return;
   }
+  look_ahead(j, next, 1, &ahead);
   pa_linear_read(j, &h, &s, first, (int)tokens);
   pa_linear_attend(j, &h, &s, first, (int)tokens, state_at(j, head, index));
 }

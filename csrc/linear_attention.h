@@ -61,9 +61,10 @@ typedef struct linear_desk {
 linear_head pa_linear_head(const linear_job *j, int64_t head);
 linear_desk pa_linear_desk(const linear_job *j, int worker, pa_ahead *ahead);
 
-/* The memory that a chunk starts with, or none of no tokens. */
+/* The memory that a chunk starts with, nothing of no tokens: keys and values; queries and outputs
+ * if it will `attend`. */
 void pa_linear_look_ahead(const linear_job *j, const linear_head *h, int64_t first, int tokens,
-                          pa_ahead *ahead);
+                          int attend, pa_ahead *ahead);
 
 /* The caller's state, or 0; and back, if it is wanted. */
 void pa_linear_load(const linear_job *j, const linear_head *h, char *state);

@@ -3,7 +3,8 @@
 
 #include "linear_attention.h"
 
-enum { TILES = 96, MOST_LINES = 16 }; /* of a chunk, about; fetched before each */
+/* Tiles of a chunk, of its sum alone, about; cache lines that are fetched before each. */
+enum { TILES = 96, SUM_TILES = 22, MOST_LINES = 24 };
 
 static size_t reals(const linear_job *j, int64_t count) {
   return (size_t)count * (size_t)j->kernels->real_bytes;
@@ -61,19 +62,19 @@ static pa_region region_of(const pa_view *view, const char *data, int64_t first,
 }
 
 void pa_linear_look_ahead(const linear_job *j, const linear_head *h, int64_t first, int tokens,
-                          pa_ahead *ahead) {
+                          int attend, pa_ahead *ahead) {
   const pa_linear_attention_call *c = j->call;
-  const int64_t of_query = pa_element_bytes(c->query_element);
+  const int64_t of_number = pa_element_bytes(c->query_element);
+  const int64_t of_query = attend ? j->group * of_number : 0;
   const int64_t of_key = pa_element_bytes(c->key_element);
-  *ahead = (pa_ahead){.region = -1};
   if (tokens <= 0) return;
-  ahead->regions[3] = region_of(&c->key, h->key, first, tokens, c->d * of_key, 1);
-  ahead->regions[2] = region_of(&c->value, h->value, first, tokens, c->dv * of_key, 1);
-  ahead->regions[1] = region_of(&c->query, h->query, first, tokens, c->d * of_query, j->group);
-  ahead->regions[0] = region_of(&c->out, h->out, first, tokens, c->dv * of_query, j->group);
-  ahead->region = 3;
-  const int64_t lines = tokens * (of_key + j->group * of_query) * (c->d + c->dv) / 64;
-  ahead->lines = (int)(1 + min64(lines / TILES, MOST_LINES));
+  ahead->regions[3] = region_of(&c->query, h->query, first, tokens, c->d * of_number, j->group);
+  ahead->regions[2] = region_of(&c->out, h->out, first, tokens, c->dv * of_number, j->group);
+  ahead->regions[1] = region_of(&c->key, h->key, first, tokens, c->d * of_key, 1);
+  ahead->regions[0] = region_of(&c->value, h->value, first, tokens, c->dv * of_key, 1);
+  ahead->region = attend ? 3 : 1;
+  const int64_t lines = tokens * (of_key + of_query) * (c->d + c->dv) / 64;
+  ahead->lines = (int)(1 + min64(lines / (attend ? TILES : SUM_TILES), MOST_LINES));
 }
 
 /* Panel of value columns number `panel`: its first column, how many there are, its vectors. */
