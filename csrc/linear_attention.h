@@ -58,6 +58,27 @@ typedef struct linear_desk {
   char *states[2];
 } linear_desk;
 
+/* Panel of value columns number `panel`: its first column, how many there are, its vectors. */
+typedef struct linear_columns {
+  int64_t first, count;
+  int width;
+} linear_columns;
+
+linear_columns pa_linear_columns(const linear_job *j, int64_t panel);
+
+static inline size_t linear_bytes(const linear_job *j, int64_t numbers) {
+  return (size_t)numbers * (size_t)j->kernels->real_bytes;
+}
+
+/* Where the panel's part of an array [panel][row][lane] of `rows` rows begins; and z in a state. */
+static inline char *linear_panel(const linear_job *j, char *array, const linear_columns *c,
+                                 int64_t rows) {
+  return array + linear_bytes(j, c->first * rows);
+}
+static inline char *linear_sums(const linear_job *j, char *state) {
+  return state + linear_bytes(j, j->call->d * j->dv_pitch);
+}
+
 linear_head pa_linear_head(const linear_job *j, int64_t head);
 linear_desk pa_linear_desk(const linear_job *j, int worker, pa_ahead *ahead);
 

@@ -3,133 +3,6 @@
 
 #include "linear_attention.h"
 
-/* Tiles of a chunk, of its sum alone, about; cache lines that are fetched before each. */
-enum { TILES = 96, SUM_TILES = 22, MOST_LINES = 24 };
-
-static size_t reals(const linear_job *j, int64_t count) {
-  return (size_t)count * (size_t)j->kernels->real_bytes;
-}
-
-linear_head pa_linear_head(const linear_job *j, int64_t head) {
-  const pa_linear_attention_call *c = j->call;
-  const int64_t b = head / c->kv_heads, kv_head = head % c->kv_heads;
-  const pa_view *views[] = {&c->query, &c->key,  &c->value, &c->out,
-                            &c->decay, &c->beta, &c->state, &c->new_state};
-  char *at[8];
-  for (int i = 0; i < 8; ++i) {
-    const pa_view *v = views[i];
-    const int of_query = v == &c->query || v == &c->out;
-    at[i] = v->data;
-    if (v->data)
-      at[i] += pa_extents_offset(c->batch_axes, c->batch, v->batch, b) +
-               (of_query ? kv_head * j->group : kv_head) * v->head;
-  }
-  return (linear_head){.query = at[0],
-                       .key = at[1],
-                       .value = at[2],
-                       .out = at[3],
-                       .decay = at[4],
-                       .beta = at[5],
-                       .state = at[6],
-                       .new_state = at[7],
-                       .keys = c->key_lengths ? c->key_lengths[b] : c->keys};
-}
-
-linear_desk pa_linear_desk(const linear_job *j, int worker, pa_ahead *ahead) {
-  linear_desk s = {.ahead = ahead};
-  char *at = j->workers + (size_t)worker * j->worker_bytes;
-  const struct {
-    char **part;
-    size_t bytes;
-  } parts[] = {
-      {&s.keys, j->keys_bytes}, {&s.values, j->values_bytes},   {&s.gates, j->gates_bytes},
-      {&s.beta, j->row_bytes},  {&s.queries, j->queries_bytes}, {&s.scores, j->scores_bytes},
-      {&s.out, j->out_bytes},   {&s.alpha, j->row_bytes},       {&s.sum, j->row_bytes},
-      {&s.total, j->row_bytes}, {&s.factor, 2 * j->row_bytes},  {&s.rest, j->row_bytes},
-      {&s.zeros, j->row_bytes}, {&s.states[0], j->state_bytes}, {&s.states[1], j->state_bytes}};
-  for (size_t i = 0; i < sizeof parts / sizeof parts[0]; ++i) {
-    *parts[i].part = at;
-    at += parts[i].bytes;
-  }
-  memset(s.zeros, 0, j->row_bytes);
-  return s;
-}
-
-/* Rows of queries or outputs: heads of the group beside each other; of keys or values with one. */
-static pa_region region_of(const pa_view *view, const char *data, int64_t first, int64_t rows,
-                           int64_t bytes, int64_t heads) {
-  return (pa_region){data + first * view->row, view->row, view->head, bytes, rows, (int)heads};
-}
-
-void pa_linear_look_ahead(const linear_job *j, const linear_head *h, int64_t first, int tokens,
-                          int attend, pa_ahead *ahead) {
-  const pa_linear_attention_call *c = j->call;
-  const int64_t of_number = pa_element_bytes(c->query_element);
-  const int64_t of_query = attend ? j->group * of_number : 0;
-  const int64_t of_key = pa_element_bytes(c->key_element);
-  if (tokens <= 0) return;
-  ahead->regions[3] = region_of(&c->query, h->query, first, tokens, c->d * of_number, j->group);
-  ahead->regions[2] = region_of(&c->out, h->out, first, tokens, c->dv * of_number, j->group);
-  ahead->regions[1] = region_of(&c->key, h->key, first, tokens, c->d * of_key, 1);
-  ahead->regions[0] = region_of(&c->value, h->value, first, tokens, c->dv * of_key, 1);
-  ahead->region = attend ? 3 : 1;
-  const int64_t lines = tokens * (of_key + of_query) * (c->d + c->dv) / 64;
-  ahead->lines = (int)(1 + min64(lines / (attend ? TILES : SUM_TILES), MOST_LINES));
-}
-
-/* Panel of value columns number `panel`: its first column, how many there are, its vectors. */
-typedef struct columns {
-  int64_t first, count;
-  int width;
-} columns;
-
-static columns columns_of(const linear_job *j, int64_t panel) {
-  columns c;
-  int64_t vector;
-  pa_plan_panel(&j->values, panel, &vector, &c.width);
-  c.first = vector * j->lanes;
-  c.count = min64(c.width * j->lanes, j->call->dv - c.first);
-  return c;
-}
-
-/* Where the panel's part of an array [panel][row][lane] of `rows` rows begins. */
-static char *panel_at(const linear_job *j, char *array, const columns *c, int64_t rows) {
-  return array + reals(j, c->first * rows);
-}
-
-static char *state_keys(const linear_job *j, char *state) {
-  return state + reals(j, j->call->d * j->dv_pitch);
-}
-
-void pa_linear_load(const linear_job *j, const linear_head *h, char *state) {
-  const pa_linear_attention_call *c = j->call;
-  memset(state, 0, j->state_bytes);
-  if (!h->state) return;
-  for (int64_t panel = 0; panel < j->values.panels; ++panel) {
-    const columns some = columns_of(j, panel);
-    const pa_matrix from = {h->state + some.first * c->state.col, c->state.row, c->state.col};
-    j->kernels->widen_rows[j->real](panel_at(j, state, &some, c->d), &from, (int)c->d, some.count,
-                                    NULL);
-  }
-  const pa_matrix keys = {h->state + c->dv * c->state.col, 0, c->state.row};
-  if (c->normalized) j->kernels->widen_rows[j->real](state_keys(j, state), &keys, 1, c->d, NULL);
-}
-
-void pa_linear_store(const linear_job *j, const linear_head *h, const char *state) {
-  const pa_linear_attention_call *c = j->call;
-  const pa_view *to = &c->new_state;
-  if (!h->new_state) return;
-  for (int64_t panel = 0; panel < j->values.panels; ++panel) {
-    const columns some = columns_of(j, panel);
-    j->kernels->write_rows[j->real](h->new_state + some.first * to->col, to->row, to->col,
-                                    panel_at(j, (char *)state, &some, c->d), (int)c->d, some.count,
-                                    NULL, NULL);
-  }
-  if (c->normalized)
-    j->kernels->write_rows[j->real](h->new_state + c->dv * to->col, 0, to->row,
-                                    state_keys(j, (char *)state), 1, c->d, NULL, NULL);
-}
-
 void pa_linear_read(const linear_job *j, const linear_head *h, const linear_desk *s, int64_t first,
                     int tokens) {
   const pa_linear_attention_call *c = j->call;
@@ -138,10 +11,10 @@ void pa_linear_read(const linear_job *j, const linear_head *h, const linear_desk
   kernels->widen_rows[c->key_element](s->keys, &key, tokens, c->d, NULL);
   kernels->map(s->keys, tokens, c->d, (int)c->feature);
   for (int64_t panel = 0; panel < j->values.panels; ++panel) {
-    const columns some = columns_of(j, panel);
+    const linear_columns some = pa_linear_columns(j, panel);
     const pa_matrix value = {h->value + first * c->value.row + some.first * c->value.col,
                              c->value.row, c->value.col};
-    kernels->widen_rows[c->key_element](panel_at(j, s->values, &some, tokens), &value, tokens,
+    kernels->widen_rows[c->key_element](linear_panel(j, s->values, &some, tokens), &value, tokens,
                                         some.count, NULL);
   }
   if (h->decay && c->decay_cols == 1) { /* a row of all tokens */
@@ -161,24 +34,24 @@ void pa_linear_read(const linear_job *j, const linear_head *h, const linear_desk
 }
 
 static const char *gates_row(const linear_job *j, const linear_desk *s, int row) {
-  return s->gates + reals(j, row * PA_KEY_BLOCK);
+  return s->gates + linear_bytes(j, row * PA_KEY_BLOCK);
 }
 
 void pa_linear_sum(const linear_job *j, const linear_desk *s, int tokens, char *state) {
   const pa_linear_attention_call *c = j->call;
   if (c->decay.data) j->kernels->scale_rows(s->keys, tokens, j->d_pitch, gates_row(j, s, 2));
-  const pa_matrix key = {s->keys, (ptrdiff_t)reals(j, j->d_pitch), j->kernels->real_bytes};
+  const pa_matrix key = {s->keys, (ptrdiff_t)linear_bytes(j, j->d_pitch), j->kernels->real_bytes};
   memset(state, 0, j->state_bytes);
   for (int64_t panel = 0; panel < j->values.panels; ++panel) {
-    const columns some = columns_of(j, panel);
-    j->kernels->values(&key, tokens, c->d, panel_at(j, s->values, &some, tokens), some.width,
-                       s->zeros, panel_at(j, state, &some, c->d), s->ahead);
+    const linear_columns some = pa_linear_columns(j, panel);
+    j->kernels->values(&key, tokens, c->d, linear_panel(j, s->values, &some, tokens), some.width,
+                       s->zeros, linear_panel(j, state, &some, c->d), s->ahead);
   }
-  if (c->normalized) j->kernels->sum_rows(state_keys(j, state), s->keys, tokens, j->d_pitch);
+  if (c->normalized) j->kernels->sum_rows(linear_sums(j, state), s->keys, tokens, j->d_pitch);
 }
 
 const char *pa_linear_fade(const linear_job *j, const linear_desk *s, int tokens) {
-  if (j->call->decay.data) return gates_row(j, s, 1) + reals(j, tokens - 1);
+  if (j->call->decay.data) return gates_row(j, s, 1) + linear_bytes(j, tokens - 1);
   return j->one;
 }
 
@@ -214,15 +87,15 @@ static void outputs_of(const linear_job *j, const linear_desk *s, const rows *r,
   const pa_linear_attention_call *c = j->call;
   const pa_kernels *kernels = j->kernels;
   const ptrdiff_t real = kernels->real_bytes;
-  memset(s->out, 0, reals(j, c->dv * r->width * j->lanes));
+  memset(s->out, 0, linear_bytes(j, c->dv * r->width * j->lanes));
   for (int64_t panel = 0; panel < j->values.panels; ++panel) {
-    const columns some = columns_of(j, panel);
-    const ptrdiff_t pitch = (ptrdiff_t)reals(j, some.width * j->lanes);
-    char *out = s->out + reals(j, some.first * r->width * j->lanes);
-    const pa_matrix sums = {panel_at(j, (char *)state, &some, c->d), pitch, real};
+    const linear_columns some = pa_linear_columns(j, panel);
+    const ptrdiff_t pitch = (ptrdiff_t)linear_bytes(j, some.width * j->lanes);
+    char *out = s->out + linear_bytes(j, some.first * r->width * j->lanes);
+    const pa_matrix sums = {linear_panel(j, (char *)state, &some, c->d), pitch, real};
     kernels->values(&sums, (int)c->d, some.count, s->queries, r->width, s->zeros, out, s->ahead);
     if (!c->causal) continue;
-    const pa_matrix value = {panel_at(j, s->values, &some, tokens), pitch, real};
+    const pa_matrix value = {linear_panel(j, s->values, &some, tokens), pitch, real};
     (guarded ? kernels->values_guarded : kernels->values)(&value, r->keys, some.count, s->scores,
                                                           r->width, s->alpha, out, s->ahead);
   }
@@ -231,7 +104,7 @@ static void outputs_of(const linear_job *j, const linear_desk *s, const rows *r,
 /* total[lane]: the denominators, of which `sum` has the part of the chunk itself. */
 static void totals_of(const linear_job *j, const linear_desk *s, const rows *r, const char *state) {
   const pa_kernels *kernels = j->kernels;
-  const pa_matrix keys = {state_keys(j, (char *)state), kernels->real_bytes, 0};
+  const pa_matrix keys = {linear_sums(j, (char *)state), kernels->real_bytes, 0};
   memset(s->total, 0, j->row_bytes);
   kernels->values(&keys, (int)j->call->d, 1, s->queries, r->width, s->zeros, s->total, s->ahead);
   if (!j->call->causal) return;
@@ -245,7 +118,7 @@ void pa_linear_attend(const linear_job *j, const linear_head *h, const linear_de
   const pa_kernels *kernels = j->kernels;
   const char *query = h->query + first * c->query.row;
   char *out = h->out + first * c->out.row;
-  const pa_matrix key = {s->keys, (ptrdiff_t)reals(j, j->d_pitch), kernels->real_bytes};
+  const pa_matrix key = {s->keys, (ptrdiff_t)linear_bytes(j, j->d_pitch), kernels->real_bytes};
   pa_cut cut = {.rows = tokens * j->group};
   cut.vectors = ceil_div(cut.rows, j->lanes);
   cut.panels = ceil_div(cut.vectors, kernels->max_width);
@@ -271,8 +144,8 @@ void pa_linear_attend(const linear_job *j, const linear_head *h, const linear_de
     if (c->causal && !kernels->finite(&result, c->dv, r.width))
       outputs_of(j, s, &r, tokens, state, 1);
     if (c->normalized) totals_of(j, s, &r, state);
-    kernels->shares(s->factor, s->factor + reals(j, lanes), lanes, c->normalized ? s->total : NULL,
-                    c->scale);
+    kernels->shares(s->factor, s->factor + linear_bytes(j, lanes), lanes,
+                    c->normalized ? s->total : NULL, c->scale);
     kernels->write[c->query_element](to, c->out.col, s->out, c->dv, r.width, r.count, s->factor);
   }
 }
@@ -290,8 +163,8 @@ void pa_linear_step(const linear_job *j, const linear_head *h, const linear_desk
   for (int row = 0; row < rows; row += even) {
     const pa_matrix query = {h->query + (first + row / j->group) * c->query.row,
                              j->group == 1 ? c->query.row : c->query.head, c->query.col};
-    kernels->widen_rows[c->query_element](s->queries + reals(j, row * j->d_pitch), &query, even,
-                                          c->d, NULL);
+    kernels->widen_rows[c->query_element](s->queries + linear_bytes(j, row * j->d_pitch), &query,
+                                          even, c->d, NULL);
   }
   kernels->map(s->queries, rows, c->d, (int)c->feature);
   const pa_recurrence r = {.tokens = tokens,
@@ -304,27 +177,27 @@ void pa_linear_step(const linear_job *j, const linear_head *h, const linear_desk
                            .gate_pitch = c->decay_cols == 1 ? 1 : j->d_pitch,
                            .beta = c->beta.data ? s->beta : NULL};
   memset(s->total, 0, j->row_bytes);
-  if (c->normalized) kernels->recur_sums(&r, state_keys(j, state), s->total);
+  if (c->normalized) kernels->recur_sums(&r, linear_sums(j, state), s->total);
   kernels->shares(s->factor, s->rest, ceil_div(rows, j->lanes) * j->lanes,
                   c->normalized ? s->total : NULL, c->scale);
   for (int64_t panel = 0; panel < j->values.panels; ++panel) {
-    const columns some = columns_of(j, panel);
-    char *out = panel_at(j, s->out, &some, rows);
-    kernels->recur(&r, panel_at(j, s->values, &some, tokens), some.width,
-                   panel_at(j, state, &some, c->d), out);
+    const linear_columns some = pa_linear_columns(j, panel);
+    char *out = linear_panel(j, s->out, &some, rows);
+    kernels->recur(&r, linear_panel(j, s->values, &some, tokens), some.width,
+                   linear_panel(j, state, &some, c->d), out);
     for (int row = 0; row < rows; row += even)
       kernels->write_rows[c->query_element](
           h->out + (first + row / j->group) * c->out.row + some.first * c->out.col,
           j->group == 1 ? c->out.row : c->out.head, c->out.col,
-          out + reals(j, row * some.width * j->lanes), even, some.count, s->factor + reals(j, row),
-          s->rest + reals(j, row));
+          out + linear_bytes(j, row * some.width * j->lanes), even, some.count,
+          s->factor + linear_bytes(j, row), s->rest + linear_bytes(j, row));
   }
 }
 
 void pa_linear_clear(const linear_job *j, const linear_head *h, const linear_desk *s, int64_t first,
                      int64_t last) {
   const pa_linear_attention_call *c = j->call;
-  if (first < last) memset(s->out, 0, reals(j, j->dv_pitch));
+  if (first < last) memset(s->out, 0, linear_bytes(j, j->dv_pitch));
   for (int64_t head = 0; head < j->group; ++head)
     for (int64_t token = first; token < last; ++token)
       j->kernels->write_rows[c->query_element](h->out + head * c->out.head + token * c->out.row, 0,

@@ -239,7 +239,9 @@ def _run(
         return
     if not k.shape[-2]:  # as a token of padding
         k, v = (np.zeros((*a.shape[:-2], 1, a.shape[-1]), a.dtype) for a in (k, v))
-        options = options._replace(decay=None, beta=None, key_lengths=np.zeros(k.shape[:-3], int))
+        options = options._replace(
+            decay=None, beta=None, key_lengths=np.zeros(k.shape[:-3], np.int64)
+        )
     if not out.size:  # only the state: any queries will do
         q, out = k, np.empty((*k.shape[:-1], v.shape[-1]), k.dtype)
     _core.linear_attention(

@@ -1,4 +1,5 @@
 /* The last line of every isa/<name>_<type>.c: all kernels, gathered in one exported table. */
+#include "chunk.inc.h"
 #include "decode.inc.h"
 #include "kernels.h"
 #include "linear.inc.h"

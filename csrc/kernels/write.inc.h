@@ -62,4 +62,33 @@ WRITE(float64, FLOAT64)
 #endif
 #undef WRITE
 
+/* The same of rows of ours, [row][k] in whole vectors, to wherever the caller's lie. */
+PA_INLINE void write_rows(const int type, char *to, ptrdiff_t row, ptrdiff_t col, const real *x,
+                          int rows, ptrdiff_t cols, const real *factor, const real *rest) {
+  const ptrdiff_t bytes = type_bytes(type);
+  for (int r = 0; r < rows; ++r, to += row)
+    for (ptrdiff_t k = 0; k < cols; k += LANES, x += LANES) {
+      const ptrdiff_t count = cols - k < LANES ? cols - k : LANES;
+      vf result = vf_load(x);
+      if (factor) result = times_factor(result, vf_set1(factor[r]), vf_set1(rest[r]));
+      if (col == bytes && count == LANES) store_lanes(type, to + k * bytes, result);
+      else scatter_lanes(type, to + k * col, col, count, result);
+    }
+}
+
+#define WRITE_ROWS(type, TYPE)                                                                  \
+  static void write_rows_##type##_kernel(char *to, ptrdiff_t row, ptrdiff_t col, const void *x, \
+                                         int rows, ptrdiff_t cols, const void *factor,          \
+                                         const void *rest) {                                    \
+    write_rows(TYPE, to, row, col, x, rows, cols, factor, rest);                                \
+  }
+#if PA_REAL_BITS == 32
+WRITE_ROWS(float16, FLOAT16)
+WRITE_ROWS(bfloat16, BFLOAT16)
+WRITE_ROWS(float32, FLOAT32)
+#else
+WRITE_ROWS(float64, FLOAT64)
+#endif
+#undef WRITE_ROWS
+
 #endif
