@@ -141,6 +141,4 @@ def load(path: Path = WEIGHTS) -> dict[str, Model]:
         for name in arrays.files:
             model, _, weight = name.partition("/")
             found.setdefault(model, {})[weight] = arrays[name].astype(np.float32)
-    if not hasattr(pyattn, "linear_attention"):
-        found.pop("linear", None)
     return {name: KINDS[name.split("-")[0]](weights) for name, weights in found.items()}

@@ -56,8 +56,6 @@ def linear_attention() -> Layer:
 
 
 LAYERS = {"GRU": gru, "attention": attention, "linear attention": linear_attention}
-if not hasattr(pyattn, "linear_attention"):
-    del LAYERS["linear attention"]
 
 
 def seconds(call: Callable[[], object]) -> float:
