@@ -184,9 +184,9 @@ pa_status pa_attention(pa_attention_call *call) {
     }
     if (call->grid) {
       j.lines = (pa_stretch *)lists;
-      j.columns = j.lines + j.plan.grid.lines;
-      pa_grid_stretches(&call->grid->lines, j.plan.grid.longest_line, j.lines);
-      pa_grid_stretches(&call->grid->columns, j.plan.grid.longest_column, j.columns);
+      j.columns = j.lines + j.plan.grid.lines.stretches;
+      pa_grid_stretches(&call->grid->lines, j.plan.grid.lines.longest, j.lines);
+      pa_grid_stretches(&call->grid->columns, j.plan.grid.columns.longest, j.columns);
     }
     status = run(&j);
     if (pa_team_lost(&j.team)) status = run(&j);

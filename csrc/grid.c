@@ -31,25 +31,24 @@ int pa_grid_next(const pa_grid_axis *axis, int64_t longest, pa_stretch *s) {
   return 1;
 }
 
-/* Of the stretches of an axis: how many, their largest numbers of places and of keys. */
-static pa_stretch survey(const pa_grid_axis *axis, int64_t longest, int64_t *stretches) {
-  pa_stretch s = {0}, most = {0};
-  for (*stretches = 0; pa_grid_next(axis, longest, &s); ++*stretches) {
-    most.count = max64(most.count, s.count);
-    most.keys = max64(most.keys, s.keys);
+static pa_axis_plan cut(const pa_grid_axis *axis, int64_t longest) {
+  pa_axis_plan p = {.longest = longest};
+  for (pa_stretch s = {0}; pa_grid_next(axis, longest, &s); ++p.stretches) {
+    p.count = max64(p.count, s.count);
+    p.keys = max64(p.keys, s.keys);
   }
-  return most;
+  return p;
+}
+
+/* Where one axis gives fewer than SIDE places, the other makes up for it. */
+static int64_t longest_beside(const pa_axis_plan *other) {
+  return max64(SIDE, PATCH_QUERIES / other->count);
 }
 
 pa_grid_plan pa_grid_plan_of(const pa_grid *grid) {
-  pa_grid_plan p;
-  /* Where one axis gives fewer than SIDE places, the other makes up for it. */
-  pa_stretch column = survey(&grid->columns, SIDE, &p.columns);
-  p.longest_line = max64(SIDE, PATCH_QUERIES / column.count);
-  const pa_stretch line = survey(&grid->lines, p.longest_line, &p.lines);
-  p.longest_column = max64(SIDE, PATCH_QUERIES / line.count);
-  column = survey(&grid->columns, p.longest_column, &p.columns);
-  p.keys = line.keys * column.keys;
+  pa_grid_plan p = {.columns = cut(&grid->columns, SIDE)};
+  p.lines = cut(&grid->lines, longest_beside(&p.columns));
+  p.columns = cut(&grid->columns, longest_beside(&p.lines));
   return p;
 }
 

@@ -26,12 +26,15 @@ typedef struct pa_rectangle {
  * keys. Goes to the next stretch (the first one after {0}); 0 if there is none. */
 int pa_grid_next(const pa_grid_axis *axis, int64_t longest, pa_stretch *stretch);
 
-/* How the axes are cut so that patches have about 64 queries, more broad than that only if they all
- * see the same; patches in all, and the most keys of one. */
+/* How an axis is cut: the longest stretch where windows slide, how many there are, and of all of
+ * them the most places and the most keys. */
+typedef struct pa_axis_plan {
+  int64_t longest, stretches, count, keys;
+} pa_axis_plan;
+
+/* So that patches have about 64 queries, more only where they all see the same. */
 typedef struct pa_grid_plan {
-  int64_t longest_line, longest_column;
-  int64_t lines, columns; /* stretches of each axis */
-  int64_t keys;
+  pa_axis_plan lines, columns;
 } pa_grid_plan;
 
 pa_grid_plan pa_grid_plan_of(const pa_grid *grid);

@@ -31,20 +31,14 @@ pa_cut pa_plan_cut(const pa_plan *plan, int64_t queries) {
   return cut;
 }
 
-/* The same of a grid, of one batch element: its patches. */
-static void count_patches(const pa_grid *grid, pa_plan *p, int64_t *panels, int64_t *widest) {
-  pa_patch patch = {{0}, {0}};
-  *panels = p->patch_blocks = 0;
-  while (pa_grid_next(&grid->lines, p->grid.longest_line, &patch.lines)) {
-    patch.columns = (pa_stretch){0};
-    while (pa_grid_next(&grid->columns, p->grid.longest_column, &patch.columns)) {
-      const pa_cut cut = pa_plan_cut(p, pa_patch_queries(&patch));
-      *widest = max64(*widest, ceil_div(cut.vectors, cut.panels));
-      *panels += cut.panels;
-      p->patch_blocks = max64(p->patch_blocks, cut.blocks);
-    }
-  }
-  p->cut.blocks = p->units = p->grid.lines * p->grid.columns * p->patch_blocks;
+/* The same of a grid, of one batch element, as if all patches were as large as the largest. */
+static void count_patches(pa_plan *p, int64_t *panels, int64_t *widest) {
+  const int64_t patches = p->grid.lines.stretches * p->grid.columns.stretches;
+  p->cut = pa_plan_cut(p, p->grid.lines.count * p->grid.columns.count);
+  p->patch_blocks = p->cut.blocks;
+  *widest = min64(p->max_width, p->cut.vectors);
+  *panels = patches * p->cut.panels;
+  p->cut.blocks = p->units = patches * p->patch_blocks;
 }
 
 /* Widest panel, and panels and units of one key head over all batch elements. */
@@ -52,7 +46,7 @@ static void count_panels(const pa_attention_call *call, pa_plan *p, int64_t *pan
   const int64_t batch = call->query_offsets ? pa_batch(call) : 1;
   int64_t widest = 0;
   *panels = p->units = 0;
-  if (call->grid) count_patches(call->grid, p, panels, &widest);
+  if (call->grid) count_patches(p, panels, &widest);
   for (int64_t b = 0; b < batch && !call->grid; ++b) {
     const pa_cut cut = pa_plan_cut(p, pa_sequence_of(call, b).queries);
     if (cut.panels) widest = max64(widest, ceil_div(cut.vectors, cut.panels));
@@ -122,7 +116,8 @@ pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kerne
   p.unit_panels = min64(PA_UNIT_PANELS, 1 + call->kv_heads * panels / (2 * FEW_UNITS));
   count_panels(call, &p, &panels);
   p.units *= call->kv_heads;
-  const pa_span hull = call->grid ? (pa_span){0, p.grid.keys} : pa_visible_hull(call);
+  pa_span hull = {0, p.grid.lines.keys * p.grid.columns.keys};
+  if (!call->grid) hull = pa_visible_hull(call);
   p.first_chunk = hull.first / PA_KEY_CHUNK;
   p.chunks = max64(1, ceil_div(hull.last, PA_KEY_CHUNK));
   /* Weights are written by whoever knows the whole row, so their units stay whole. */
@@ -145,7 +140,7 @@ pa_plan pa_plan_attention(const pa_attention_call *call, const pa_kernels *kerne
       p.keys_bytes + p.values_bytes + p.few_bytes;
   if (call->query_offsets)
     p.order_bytes = pa_scratch_round((size_t)(2 * batch + 1) * sizeof(int64_t));
-  p.grid_bytes = (size_t)(p.grid.lines + p.grid.columns) * sizeof(pa_stretch);
+  p.grid_bytes = (size_t)(p.grid.lines.stretches + p.grid.columns.stretches) * sizeof(pa_stretch);
   const double queries = (double)(call->query_offsets ? 1 : batch) * (double)call->queries;
   p.work = 2.0 * (double)call->heads * queries * (double)(hull.last - hull.first) *
            (double)(p.d + p.dv + 16);

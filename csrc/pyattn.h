@@ -86,7 +86,7 @@ typedef struct pa_page {
  * spans[place][1], from the first on, one of which is the place itself. Neither end falls between
  * places that are `step` apart. */
 typedef struct pa_grid_axis {
-  int64_t extent, step;
+  int64_t extent, step; /* step <= extent + 1 */
   const int64_t *spans; /* (extent, 2), within the extent */
 } pa_grid_axis;
 

@@ -102,7 +102,7 @@ static void lay_spans(const look *at, const pa_term *term, char *tile, unsigned 
   at->j->kernels->bound(tile, (int)keys, at->p->width, first, last);
 }
 
-/* The same by what the grid says. */
+/* The same by what the grid says. A row of lanes below another has the columns of that. */
 static void lay_rectangles(const look *at, char *tile, unsigned char *seen) {
   const pa_patch *patch = &at->u->patch;
   const int64_t line = patch->columns.count * at->j->plan.group; /* lanes of one line of queries */
@@ -110,10 +110,8 @@ static void lay_rectangles(const look *at, char *tile, unsigned char *seen) {
   uint64_t bits[PA_MAX_LANES], columns[PA_MAX_LANES];
   for (int lane = 0; lane < lane_count(at); ++lane) {
     const pa_rectangle *own = &at->p->seen[lane];
-    const pa_rectangle *above = &at->p->seen[lane < line ? lane : lane - line];
-    const int same = own->first_column == above->first_column &&
-                     own->last_column == above->last_column && lane >= line;
-    columns[lane] = same ? columns[lane - line] : pa_patch_column_bits(patch, own, at->keys);
+    const int below = lane >= line && lane < at->p->count; /* spare lanes repeat the last */
+    columns[lane] = below ? columns[lane - line] : pa_patch_column_bits(patch, own, at->keys);
     bits[lane] = columns[lane] & pa_patch_line_bits(patch, own, at->keys) & looked_at;
     if (seen) seen[lane] |= bits[lane] != 0;
   }
@@ -297,7 +295,7 @@ pa_sight pa_terms_look(const job *j, const unit *u, const desk *s, const panel *
   const pa_attention_call *c = j->call;
   const look at = {j, u, s, p, keys};
   const int partly_placed = !(p->all.first <= keys.first && keys.last <= p->all.last);
-  if (c->term_count == 0 && partly_placed) { /* every key of a block is seen by some row */
+  if (c->term_count == 0 && partly_placed) { /* but for grids, every key is seen by some row */
     lay_places(&at, tile_at(&at, MAIN_TILE), seen);
     return PA_PARTLY_SEEN;
   }

@@ -80,7 +80,7 @@ static void panel_of(const job *j, const unit *u, const desk *s, int64_t index, 
 /* Of a grid: unit `index` of its head. The patches follow each other; smaller ones have fewer
  * panels than their units could take. */
 static void patch_place(const job *j, int64_t index, unit *u) {
-  const int64_t columns = j->plan.grid.columns, blocks = j->plan.patch_blocks;
+  const int64_t columns = j->plan.grid.columns.stretches, blocks = j->plan.patch_blocks;
   const int64_t number = index / blocks;
   u->patch = (pa_patch){j->lines[number / columns], j->columns[number % columns]};
   u->cut = pa_plan_cut(&j->plan, pa_patch_queries(&u->patch));

@@ -6,7 +6,7 @@ A new family is a new entry of the table, or a new name in it; the code below kn
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +21,8 @@ class Family:
 
     Names are those within the attention; `inside` says where that may stand within a layer. What
     each is, a role: "q_weight", "q_bias" and so on, as `MultiHeadAttention.from_weights` has it,
-    or "qkv_weight" and "qkv_bias" for all three in one; or one of `TABLES`.
+    or "qkv_weight" and "qkv_bias" for all three in one. `tables` are of relative positions, which
+    belong to some layer around it: who reads says which he knows of.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Family:
     transposed: bool = False  # (inputs, outputs)
     scale: float | None = None
     rooms: tuple[str, ...] = ("",)  # whatever begins so belongs to the attention: must be known
+    tables: Mapping[str, str] = field(default_factory=dict)
     beside: tuple[str, ...] = ()  # known there: tables for the caller, buffers that change nothing
 
     def required(self) -> list[str]:
@@ -52,17 +54,16 @@ def _modules(**modules: str) -> dict[str, str]:
     }
 
 
-# Of relative positions, which the layers of pyattn.images add to the scores.
 TABLES = {"swin_table": "relative_position_bias_table", "nat_table": "rpb"}
 
 FAMILIES = (
     Family(
         "bert",  # RoBERTa, XLM-R, MiniLM, BGE, E5, ELECTRA, Swin, NAT
         ("attention.",),
-        _modules(q="self.query", k="self.key", v="self.value", out="output.dense")
-        | {role: f"self.{name}" for role, name in TABLES.items()},
+        _modules(q="self.query", k="self.key", v="self.value", out="output.dense"),
         bias="always",
         rooms=("self.", "output.dense."),
+        tables={role: f"self.{name}" for role, name in TABLES.items()},
         beside=("self.relative_position_index",),
     ),
     Family(
@@ -117,7 +118,8 @@ FAMILIES = (
     Family(
         "timm",  # Swin and NAT of their authors
         ("attn.",),
-        _modules(qkv="qkv", out="proj") | TABLES,
+        _modules(qkv="qkv", out="proj"),
+        tables=TABLES,
         beside=("relative_position_index",),
     ),
     Family(
@@ -177,8 +179,10 @@ def read(
     format: Any,
     num_heads: int | None = None,
     kv_heads: int | None = None,
+    table: str | None = None,
 ) -> Found:
-    """The weights under `prefix`. Nothing but these is touched; the heads divide a fused weight."""
+    """The weights under `prefix`, and the table of relative positions that is asked for, if there
+    is one. Nothing but these is touched; the heads divide a fused weight."""
     _check_checkpoints.mapping(function, tensors)
     prefix = _check_checkpoints.prefix(function, prefix)
     _check_checkpoints.format(function, format, FORMATS)
@@ -192,10 +196,13 @@ def read(
     family, base = _check_checkpoints.one_place(
         function, there, prefix, places, [place for place in places if _stands(there, *place)]
     )
-    known = [base + name for name in (*family.tensors.values(), *family.beside)]
+    wanted = {**family.tensors}
+    if table in family.tables:
+        wanted[table] = family.tables[table]
+    known = [base + name for name in (*wanted.values(), *family.beside)]
     rooms = tuple(base + room for room in family.rooms)
     _check_checkpoints.nothing_else(function, there, rooms, family.name, known)
-    names = {r: base + name for r, name in family.tensors.items() if base + name in there}
+    names = {r: base + name for r, name in wanted.items() if base + name in there}
     arrays = {r: _check_checkpoints.tensor(function, n, tensors[n]) for r, n in names.items()}
     weights = Weights(function, arrays, {role: repr(name) for role, name in names.items()})
     if family.transposed:

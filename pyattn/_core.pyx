@@ -316,10 +316,10 @@ cdef int fill_term(pa_term *term, str kind, int clause, cnp.ndarray a,
 
 cdef int fill_grid_axis(pa_grid_axis *axis, cnp.ndarray spans, int64_t step) except -1:
     """See ``pa_grid_axis`` in csrc/pyattn.h."""
-    expect(spans is not None and cnp.PyArray_NDIM(spans) == 2, "no spans")
+    expect(cnp.PyArray_NDIM(spans) == 2, "no spans")
     cdef int64_t place, extent = cnp.PyArray_DIM(spans, 0)
     cdef const int64_t *seen = <int64_t *> numbers(spans, cnp.NPY_INT64, 2 * extent)
-    expect(0 < extent < 1 << 31 and 0 < step, "wrong axis of a grid")
+    expect(0 < extent < 1 << 31 and 0 < step <= extent + 1, "wrong axis of a grid")
     for place in range(extent):
         expect(0 <= seen[2 * place] <= place < seen[2 * place + 1] <= extent
                and (place - seen[2 * place]) % step == 0, "wrong span of a grid")
@@ -601,7 +601,9 @@ cdef int run(pa_attention_call *call, cnp.ndarray query, cnp.ndarray key, cnp.nd
     if grid is not None:
         expect(query_offsets is None and weights is None and key is not None and key_lengths is None
                and query_start is None and left < 0 and right < 0, "positions beside a grid")
+        # What is checked must stay so while others run: copies.
         (line_spans, line_step), (column_spans, column_step) = grid
+        line_spans, column_spans = line_spans.copy(), column_spans.copy()
         fill_grid_axis(&pixels.lines, line_spans, line_step)
         fill_grid_axis(&pixels.columns, column_spans, column_step)
         expect(pixels.lines.extent * pixels.columns.extent == call.queries == call.keys,

@@ -526,7 +526,7 @@ def _options(
             hidden = mask_terms(function, mask, scores)
             placed = left >= 0 or right >= 0 or key_lengths is not None
             if by_grid and not placed and all(kind == "table" for kind, _, _ in terms):
-                grid = mask_grid(mask, scores)
+                grid = mask_grid(mask)
             if grid is None:
                 terms += hidden
             else:

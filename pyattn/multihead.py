@@ -360,7 +360,10 @@ class MultiHeadAttention:
         function = "MultiHeadAttention.from_tensors"
         num_heads = _check_weights.count(function, "num_heads", num_heads)
         kv_heads = _check_weights.count(function, "kv_heads", kv_heads)
-        found = _checkpoints.read(function, tensors, prefix, format, num_heads, kv_heads)
+        # A table of Swin's is the caller's to add, as a bias: it needs the windows.
+        found = _checkpoints.read(
+            function, tensors, prefix, format, num_heads, kv_heads, table="swin_table"
+        )
         return cls._of(
             found.weights,
             num_heads,

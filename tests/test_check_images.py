@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from pyattn import images
+from pyattn import MultiHeadAttention, images
 from pyattn.images import NeighborhoodAttention, WindowAttention
 
 F = np.float32
@@ -372,6 +372,18 @@ def test_weights_say_who_was_asked():
         ValueError, match=r"^WindowAttention\.from_tensors: 'attn.logit_scale' is un"
     ):
         swin({"attn.logit_scale": z(2, 1, 1)})()  # of Swin v2
+
+
+def test_tables_of_others_are_not_passed_over():
+    table, rpb = "'attn.relative_position_bias_table' is un", "'attn.rpb' is un"
+    heads = {"num_heads": 2}
+    with pytest.raises(ValueError, match=rpb):
+        WindowAttention.from_tensors(NAT, window=3, **heads)
+    with pytest.raises(ValueError, match=table):
+        NeighborhoodAttention.from_tensors(SWIN, kernel_size=3, **heads)
+    with pytest.raises(ValueError, match=rpb):
+        MultiHeadAttention.from_tensors(NAT, **heads)
+    MultiHeadAttention.from_tensors(SWIN, **heads)  # which the caller adds as a bias
 
 
 @pytest.mark.parametrize("name", images.__all__)

@@ -1,5 +1,8 @@
 """Masks over grids that the kernel works on patch by patch: attention, and when that is done."""
 
+import pickle
+import threading
+
 import numpy as np
 import pytest
 from accuracy import LIMIT, Exact
@@ -64,7 +67,7 @@ def test_with_biases(each_isa, name, rng):
     """Tables of any kind, relative ones above all, with caps, sinks and hidden pairs."""
     mask = MASKS[name]
     pixels = mask.shape[0]
-    height, width = (len(axis.spans) for axis in masks.mask_grid(mask, (1, 1, pixels, pixels)))
+    height, width = (len(axis.spans) for axis in masks.mask_grid(mask))
     arrays = operands(rng, 2, 4, pixels, pixels, d=8, dv=5, kv_heads=2)
     table = rng.standard_normal((4, 2 * height - 1, 2 * width - 1)).astype(np.float32)
     table[:, height - 1, width] = -np.inf
@@ -132,6 +135,80 @@ def test_same_bits(isa, name, rng):
     out = np.empty((*expected.shape[:-1], 16), np.float32)[..., ::2]
     attention(*backwards, mask=mask, out=out)
     assert_same_bits(out.copy(), expected)
+
+
+def test_grouped_heads_are_repeated_heads(isa, rng):
+    """Also where a head alone has few rows in a patch, and the group has many."""
+    for name in ("small windows", "neighborhood", "shifted"):
+        pixels = MASKS[name].shape[0]
+        q, k, v = operands(rng, 1, 6, pixels, pixels, kv_heads=2)
+        expected = attention(q, k.repeat(3, 1), v.repeat(3, 1), mask=MASKS[name])
+        assert_same_bits(attention(q, k, v, mask=MASKS[name]), expected)
+
+
+def test_biases_of_other_grids(each_isa, rng):
+    """Whose lines are not those of the mask, with a dilation."""
+    for grid, other in (((6, 8), (8, 6)), ((9, 4), (3, 12)), ((4, 9), (36, 1))):
+        mask = masks.neighborhood(grid, 2, dilation=(2, 3), causal=True)
+        table = rng.standard_normal((2, 2 * other[0] - 1, 2 * other[1] - 1)).astype(np.float32)
+        bias = biases.relative_grid(table, other)
+        arrays = operands(rng, 1, 2, 36 if 9 in grid else 48, 36 if 9 in grid else 48, d=6)
+        exact = Exact(*arrays, mask=np.asarray(mask), bias=bias)
+        for isa in each_isa():
+            assert exact.out_error(attention(*arrays, mask=mask, bias=bias)) < LIMIT, isa
+
+
+GOOD = np.array([[0, 2], [0, 3], [1, 4], [2, 4]])
+FORGED = {
+    "past the end": (np.add(GOOD, [0, 1]), 1),
+    "before the start": (np.subtract(GOOD, [1, 0]), 1),
+    "without itself": (GOOD[::-1], 1),
+    "falls": (np.array([[0, 4], [0, 3], [0, 4], [0, 4]]), 1),
+    "another remainder": (GOOD, 2),
+    "empty": (GOOD[:0], 1),
+    "shorter": (GOOD[:3], 1),
+    "one axis": (GOOD.ravel(), 1),
+    "int32": (GOOD.astype(np.int32), 1),
+    "step 0": (GOOD, 0),
+    "a step below 0": (GOOD, -1),
+    "a step past the end": (np.array([[i, i + 1] for i in range(4)]), 6),
+    "a step far past the end": (np.array([[i, i + 1] for i in range(4)]), 2**63 - 1),
+}
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_the_door_refuses(what, rng):
+    """A mask that somebody made himself, or a pickle that is not what it was."""
+    good = masks.neighborhood((4, 4), 3)
+    arrays = operands(rng, 1, 1, 16, 16, d=4)
+    for axes in ((FORGED[what], good.grid.columns), (good.grid.lines, FORGED[what])):
+        forged = type(good)(good.name, good.shape, good.pieces, axes)
+        with pytest.raises(SystemError, match="a bug in pyattn"):
+            attention(*arrays, mask=forged)
+        kept = type(good)(good.name, good.shape, good.pieces, ((GOOD, 1), (GOOD, 1)))
+        attention(*arrays, mask=kept)
+
+
+def test_what_was_checked_stays(rng):
+    """The arrays of a mask may change while a call runs: the call has copies."""
+    mask = pickle.loads(pickle.dumps(masks.neighborhood((100, 100), 7)))
+    arrays = operands(rng, 1, 8, 10_000, 10_000, d=16)
+    expected = attention(*arrays, mask=mask)
+
+    def change():
+        mask.grid.lines.spans[:, 1] = 2**30
+        changed.set()
+
+    changed = threading.Event()
+    timer = threading.Timer(0.002, change)
+    timer.start()
+    while not changed.is_set():
+        try:
+            got = attention(*arrays, mask=mask)
+        except SystemError:
+            break
+        assert_same_bits(got, expected)
+    timer.join()
 
 
 def test_in_place(rng):

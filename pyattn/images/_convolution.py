@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pyattn import _check_images, masks
+from pyattn import _check_images, _check_layers, masks
 from pyattn.biases import Bias
 from pyattn.images._grid_attention import GridAttention
 from pyattn.images._offsets import offset_bias
@@ -88,6 +88,10 @@ def attention_as_conv(
     kernel = _check_images.conv_kernel(function, kernel)
     sharpness = _check_images.sharpness(function, sharpness)
     bias = _check_images.conv_bias(function, bias, kernel.shape)
+    if dtype is None and kernel.dtype == np.float64:
+        dtype = kernel.dtype
+    elif dtype is not None:
+        dtype = _check_layers.dtype(function, dtype)
     height, width, inputs, outputs = kernel.shape
     heads = height * width
     nothing = np.zeros((heads, inputs), kernel.dtype)
@@ -98,7 +102,6 @@ def attention_as_conv(
         "out_weight": kernel.reshape(heads * inputs, outputs).T,
         "out_bias": bias,
     }
-    dtype = kernel.dtype if dtype is None and kernel.dtype == np.float64 else dtype
     multihead = MultiHeadAttention.from_weights(weights, heads, dtype=dtype)
     return ConvolutionalAttention(multihead, (height, width), sharpness)
 
@@ -134,7 +137,9 @@ class ConvolutionalAttention(GridAttention):
         down, across = self._offsets()
         y, x = np.ogrid[tuple(slice(1 - n, n) for n in grid)]
         squared = (y - down) ** 2 + (x - across) ** 2
-        return offset_bias((-sharpness * squared).astype(self.multihead.dtype), grid, (1, 1))
+        with np.errstate(over="ignore"):  # infinitely sharp is what that means
+            table = (-sharpness * squared).astype(self.multihead.dtype)
+        return offset_bias(table, grid, (1, 1))
 
     def _inside(self, grid: tuple[int, ...]) -> Mask:
         """Per head, the queries for which the pixel that it looks for is in the image."""

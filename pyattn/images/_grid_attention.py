@@ -14,7 +14,9 @@ from pyattn.biases import Bias
 from pyattn.masks import Mask
 from pyattn.multihead import MultiHeadAttention
 
-GRIDS = 8  # whose masks and biases a layer keeps: as many sizes as the images of a program may have
+GRIDS = (
+    8  # whose masks and biases a layer keeps, those met last: more sizes than most programs have
+)
 
 
 class GridAttention:
@@ -156,6 +158,11 @@ class GridAttention:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_kept": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self.table is not None:
+            self.table.flags.writeable = False  # which pickles forget
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._geometry()}, of {self.multihead!r}>"

@@ -178,7 +178,7 @@ class NeighborhoodAttention(GridAttention):
         """
         function = "NeighborhoodAttention.from_tensors"
         num_heads = _check_weights.count(function, "num_heads", num_heads)
-        weights = _checkpoints.read(function, tensors, prefix, format).weights
+        weights = _checkpoints.read(function, tensors, prefix, format, table="nat_table").weights
         table = weights.arrays.get("nat_table")
         if table is not None:
             num_heads = num_heads or _check_images.heads_of_table(weights)

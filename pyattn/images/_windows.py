@@ -169,7 +169,7 @@ class WindowAttention(GridAttention):
         """  # noqa: E501 (what repr prints)
         function = "WindowAttention.from_tensors"
         num_heads = _check_weights.count(function, "num_heads", num_heads)
-        weights = _checkpoints.read(function, tensors, prefix, format).weights
+        weights = _checkpoints.read(function, tensors, prefix, format, table="swin_table").weights
         table = weights.arrays.get("swin_table")
         if table is not None:
             _check_images.table_axes(weights, "swin_table", "distances, heads")

@@ -15,7 +15,9 @@ from pyattn.masks._mask import Axis, Grid, Mask, Primitive
 
 
 def _axis(first: np.ndarray, last: np.ndarray, step: int) -> Axis:
-    return Axis(np.stack([first, last], axis=-1).astype(np.int64), step)
+    spans = np.stack([first, last], axis=-1).astype(np.int64)
+    spans.flags.writeable = False
+    return Axis(spans, step)
 
 
 def _separable(name: str, extents: tuple[int, ...], axes: list[Axis]) -> Mask:
@@ -25,7 +27,8 @@ def _separable(name: str, extents: tuple[int, ...], axes: list[Axis]) -> Mask:
     These say it all: a key within the hull that is in a permitted place of its row cannot be in
     a row above the first or below the last. Hence no table of rows, of which there may be many.
 
-    Besides the axes themselves, for calls that can go by them. A mask that is all hull needs none.
+    Besides the axes themselves, for calls that can go by them. A mask that is all hull needs none,
+    and one by which each pixel sees itself alone would be made of as many patches as pixels.
     """
     shown = [axis for axis, n in zip(axes, extents, strict=True) if n != 1]
     trivial = _axis(np.zeros(1), np.ones(1), 1)
@@ -42,7 +45,8 @@ def _separable(name: str, extents: tuple[int, ...], axes: list[Axis]) -> Mask:
     if down.step > 1:
         rows = np.repeat(np.arange(height, dtype=np.int32) % down.step, width)
         pieces += (Match(rows, rows),)
-    grid = Grid(down, across) if len(pieces) > hull else None
+    alone = all((np.diff(axis.spans) == 1).all() for axis in (down, across))
+    grid = Grid(down, across) if len(pieces) > hull and not alone else None
     return Primitive(name, (height * width,) * 2, pieces, grid)
 
 

@@ -113,7 +113,7 @@ class Primitive(Mask):
 
     def first(self) -> Primitive:
         pieces = tuple(piece.first() for piece in self.pieces)
-        return Primitive(self.name, last_two(self.shape), pieces, self.grid)
+        return Primitive(self.name, last_two(self.shape), pieces)
 
     def terms(self, scores: tuple[int, ...]) -> list[tuple[str, int, np.ndarray]]:
         return [(p.kind, -1, p.term(self.shape, scores)) for p in self.pieces]
@@ -210,10 +210,7 @@ def mask_terms(
     return mask.terms(scores)
 
 
-def mask_grid(mask: Mask, scores: tuple[int, ...]) -> Grid | None:
-    """The grid of which each pixel sees a rectangle, for a call with scores of that shape, if that
-    is all the mask says."""
+def mask_grid(mask: Mask) -> Grid | None:
+    """The grid of which each pixel sees a rectangle, if that is all the mask says."""
     clauses = mask.clauses()
-    if len(clauses) > 1 or len(clauses[0]) > 1 or mask.shape[-2:] != scores[-2:]:
-        return None
-    return clauses[0][0].grid if clauses[0] else None
+    return clauses[0][0].grid if len(clauses) == len(clauses[0]) == 1 else None
