@@ -20,7 +20,10 @@
 #include "dispatch.h"
 #include "scratch.h"
 
-enum { WAVE_STATES = 128 };
+enum {
+  WAVE_STATES = 128,
+  WAVE_BYTES = 1 << 24, /* of all of them: about what stays in the caches between the steps */
+};
 
 static int64_t chunk_tokens(const linear_job *j, const linear_head *h, int64_t chunk) {
   return max64(0, min64(j->call->chunk, h->keys - chunk * j->call->chunk));
@@ -233,8 +236,9 @@ static int plan(linear_job *j) {
  * as no bit depends on it. */
 static void plan_waves(linear_job *j) {
   const int64_t workers = j->team.workers;
+  const int64_t slots = min64(WAVE_STATES, WAVE_BYTES / (int64_t)j->state_bytes) / j->heads;
   if (j->steps || workers == 1 || j->heads >= 4 * workers || j->heads % workers == 0) return;
-  if (j->chunks > 1) j->wave = min64(j->chunks, max64(1, WAVE_STATES / j->heads));
+  if (j->chunks > 1 && slots * j->heads >= workers) j->wave = min64(j->chunks, slots);
 }
 
 pa_status pa_linear_attention(pa_linear_attention_call *call) {

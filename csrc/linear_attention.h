@@ -1,10 +1,14 @@
 /* A call of linear attention at work. Words:
  *
- *   head     a key head of a batch element, and the query heads that share it
- *   state    of a head: S as panels of value columns, [panel][k][lane], then z, [k]; what all
- * tokens so far leave behind, or a chunk of them by itself chunk    up to `call.chunk` tokens, at
- * multiples of it: what they leave is summed by itself, and then added to the faded state step a
- * token by itself: the recurrence as it is written
+ * A head is a key head of a batch element, and the query heads that share it.
+ *
+ * A state is what all tokens so far leave behind, or a chunk of them by itself: S as panels of
+ * value columns, [panel][k][lane], then z, [k].
+ *
+ * A chunk is up to `call.chunk` tokens, at multiples of it: what they leave is summed by itself,
+ * and then added to the faded state.
+ *
+ * A step is a token by itself: the recurrence as it is written.
  */
 #ifndef PA_LINEAR_ATTENTION_H
 #define PA_LINEAR_ATTENTION_H
@@ -28,12 +32,12 @@ typedef struct linear_job {
   /* Bytes of the parts of a desk, and of a state. */
   size_t keys_bytes, values_bytes, gates_bytes, queries_bytes, scores_bytes, out_bytes, row_bytes,
       worker_bytes, state_bytes;
-  char *workers; /* worker_bytes each */
-  char *states;  /* waves only: by (head, chunk of wave + 1), the first as before it */
-  char *fades;   /* how much of the state a chunk leaves, a number each */
-  char *one;     /* the number 1 */
-  int64_t wave,
-      wave_from;        /* chunks of a wave, 0: a head is one task; where the running one began */
+  char *workers;        /* worker_bytes each */
+  char *states;         /* waves only: by (head, chunk of wave + 1), the first as before it */
+  char *fades;          /* how much of the state a chunk leaves, a number each */
+  char *one;            /* the number 1 */
+  int64_t wave;         /* chunks of a wave; 0: a head is one task */
+  int64_t wave_from;    /* where the running one began */
   int64_t query_blocks; /* not causal: of PA_KEY_BLOCK queries */
 } linear_job;
 

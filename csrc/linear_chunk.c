@@ -81,7 +81,7 @@ static void rows_of(const linear_job *j, const pa_cut *cut, int64_t panel, rows 
 /* out[dv][lane]: what the queries find in the state, which fades, and in the tokens before them.
  *
  * A score that must not be seen is 0, but 0 * NaN is NaN. So what is not finite is computed again,
- * as in attention.c, in the same order, and hidden scores do not multiply then. */
+ * as in square.c, in the same order, and hidden scores do not multiply then. */
 static void outputs_of(const linear_job *j, const linear_desk *s, const rows *r, int tokens,
                        const char *state, int guarded) {
   const pa_linear_attention_call *c = j->call;

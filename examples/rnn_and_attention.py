@@ -38,6 +38,7 @@ TRAINED = 64  # facts
 DISTANCES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512, 1024, 2048, 4096]
 SHOWN = [1, 4, 16, 64, 256, 1024, 4096]  # in the table
 FACTS = 32  # in the picture of what an answer hangs on
+SHORTEST = 32  # of the sequences that are timed one at a time
 CLOCK = Path(__file__).with_name("sequence_clock.py")
 LINES = {1: "--", 2: "-"}  # threads -> how they are drawn
 # What NumPy's BLAS, whichever it is, and pyattn look at.
@@ -231,6 +232,8 @@ def main() -> int:
         help="longest sequence that is timed; default: %(default)s",
     )
     options = parser.parse_args()
+    if options.most < SHORTEST:
+        parser.error(f"--most must be at least {SHORTEST}")
     options.out.mkdir(parents=True, exist_ok=True)
     models = load()
     found = {name: [accuracy(model, d) for d in DISTANCES] for name, model in models.items()}

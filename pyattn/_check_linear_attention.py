@@ -67,7 +67,7 @@ def delta_rule(function: str, feature: str, normalize: bool) -> None:
 
 def gate(function: str, name: str, value: Any, key: np.ndarray, most: int) -> np.ndarray:
     """A float array with at most `most` of the axes of `key`, which is the user's."""
-    a = floats(function, name, value)
+    a = floats(function, name, float(value) if type(value) is int else value)
     if a.ndim > most or 1 < a.ndim < key.ndim - 1:
         raise _gate_error(function, name, a, key, most)
     return a

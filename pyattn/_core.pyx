@@ -5,7 +5,7 @@ more, is only what would be memory-unsafe; the messages for people are worded in
 
 cimport numpy as cnp
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t
+from libc.stdint cimport SIZE_MAX, int64_t
 from libc.stdlib cimport free, malloc
 
 import os
@@ -940,7 +940,8 @@ def linear_attention(cnp.ndarray query not None, cnp.ndarray key not None,
     call.decay.data = call.beta.data = call.state.data = call.new_state.data = NULL
     call.decay_cols = 1
     if decay is not None:
-        call.decay_cols = cnp.PyArray_DIM(decay, cnp.PyArray_NDIM(decay) - 1)
+        expect(cnp.PyArray_NDIM(decay) == axes + 3, "wrong rank of decay")
+        call.decay_cols = cnp.PyArray_DIM(decay, axes + 2)
         expect(call.decay_cols == 1 or call.decay_cols == call.d, "wrong decay")
         fill_view(&call.decay, decay, real_type, shape, axes, call.kv_heads, call.keys,
                   call.decay_cols, False)
@@ -968,8 +969,10 @@ def linear_attention(cnp.ndarray query not None, cnp.ndarray key not None,
     if status == PA_INTERRUPTED:
         reraise()
     elif status == PA_NO_MEMORY:
-        raise MemoryError(
-            f"linear_attention: no memory for {call.scratch_bytes} bytes of scratch")
+        size = f"{call.scratch_bytes} bytes of scratch"
+        if call.scratch_bytes == SIZE_MAX:
+            size = f"states of {call.d} x {call.dv}, {call.heads} query heads"
+        raise MemoryError(f"linear_attention: no memory for {size}")
 
 
 def isa_runnable():

@@ -203,6 +203,8 @@ def _gate(
     key = np.asarray(key)
     most = key.ndim if name == "decay" else key.ndim - 1
     given = _check_linear.gate(function, name, value, key, most)
+    # By its shape and not its strides, on which bits must not depend.
+    alike = given.ndim < key.ndim or given.shape[-1] == 1  # all rows of the state fade alike
     a = given.astype(computed, copy=False)
     if a.ndim == 1 < key.ndim - 1 and layout == "bhld":  # one per key head
         a = a[:, None]
@@ -210,7 +212,7 @@ def _gate(
     if a.ndim < key.ndim:
         a = a[..., None]
     a = _heads_first(a, layout)
-    if a.strides[-1] == 0:  # all rows of the state fade alike
+    if alike:
         a = a[..., :1]
     return np.broadcast_to(a, (*k.shape[:-1], a.shape[-1]))
 

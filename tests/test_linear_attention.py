@@ -8,7 +8,7 @@ import pytest
 from support import FLOATS, assert_same_bits, python
 
 import pyattn
-from pyattn import linear_attention, reference
+from pyattn import _core, linear_attention, reference
 
 F = np.float32
 DEFAULTS = {"causal": True, "return_state": True}
@@ -297,7 +297,7 @@ def test_feature_maps(isa, dtype):
 
 
 def test_extreme_decays(isa, rng):
-    """-inf and -1e4 forget, whatever was there; 0 changes no bit; above 0 the state grows."""
+    """-inf and -1e4 forget whatever is finite; 0 changes no bit; above 0 the state grows."""
     q, k, v = operands(rng, (1, 2, 2, 100, 8, 8))
     options = {"feature_map": None, "causal": True}
     plain = linear_attention(q, k, v, **options)
@@ -630,6 +630,105 @@ def test_scratch_does_not_grow_with_length():
     assert int(python(PEAK, PYATTN_NUM_THREADS="2")) < 4e6
 
 
+WAVES = """
+import numpy as np, pyattn
+x = np.full((1, 1, 512, 1024), 0.01, np.float32)  # states of 4 MB
+pyattn.linear_attention(x, x, x, causal=True)
+def peak():
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmHWM")) * 1024
+with open("/proc/self/clear_refs", "w") as f:
+    f.write("5")
+before = peak()
+pyattn.linear_attention(x, x, x, causal=True)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_waves_take_little_memory():
+    """However large a state is: of 8 chunks alone they would take 36 MB."""
+    assert int(python(WAVES, PYATTN_NUM_THREADS="2")) < 40e6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork")
+def test_fork_in_a_signal_handler_during_a_call():
+    """The child goes on with the call, without the threads that had part of it."""
+    code = """
+import os, signal, numpy as np, pyattn
+x = np.random.default_rng(0).standard_normal((1, 1, 20000, 64), dtype=np.float32)
+pyattn.set_isa("generic")
+pyattn.set_num_threads(2)
+call = lambda: pyattn.linear_attention(x, x, x, causal=True)
+expected, child, inside = call(), None, False
+def handler(*_):
+    global child
+    if inside and child is None:
+        child = os.fork()
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+while child is None:
+    inside = True
+    out = call()
+    inside = False
+right = np.array_equal(out, expected)
+if child == 0:
+    os._exit(0 if right else 1)
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert right
+assert os.waitpid(child, 0)[1] == 0
+"""
+    python(code)
+
+
+def test_bits_do_not_depend_on_how_gates_repeat(isa, rng):
+    """A view of one decay for all rows has the bits of its copy: shapes decide, not strides."""
+    q, k, v = operands(rng, (1, 2, 2, 100, 8, 8))
+    options = {"feature_map": None, "causal": True}
+    decay = np.broadcast_to(-rng.exponential(0.2, (1, 2, 100, 1)).astype(F), k.shape)
+    expected = linear_attention(q, k, v, decay=decay.copy(), **options)
+    assert_same_bits(linear_attention(q, k, v, decay=decay, **options), expected)
+    one = linear_attention(q, k, v, decay=decay[..., 0], **options)
+    assert_same_bits(linear_attention(q, k, v, decay=decay[..., :1], **options), one)
+    np.testing.assert_allclose(one, expected, rtol=0, atol=1e-5 * abs(expected).max())
+
+
+def test_out_lies_over_other_operands(rng):
+    """State, decay and beta are read before the result is written there."""
+    q, k, v = operands(rng, (1, 1, 1, 8, 8, 8))
+    room = rng.random((1, 1, 8, 8)).astype(F)
+    options = {"feature_map": None, "causal": True}
+    for own in (
+        {"state": room},
+        {"decay": -room},
+        {"beta": room[..., 0]},
+    ):
+        name, array = own.popitem()
+        expected = linear_attention(q, k, v, **{name: array.copy()}, **options)
+        out = array if array.shape == expected.shape else room
+        assert_same_bits(linear_attention(q, k, v, **{name: array}, out=out, **options), expected)
+
+
+def test_divisors_that_are_too_small(isa):
+    """Their reciprocal is infinite, and so is the result; larger ones divide."""
+    one = np.ones((1, 1, 1, 1), F)
+    for chunk in (1, 64):
+        for size, expected in ((2e-39, np.inf), (3e-39, 1)):
+            key = one * F(size)
+            options = {"feature_map": "relu", "causal": True, "chunk_size": chunk}
+            got = linear_attention(one, key, one, **options)
+            np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_the_door_looks_at_the_rank_of_gates():
+    x = np.ones((1, 3, 4), F)
+    decay = np.array(0.5, F)
+    with pytest.raises(SystemError, match="a bug in pyattn"):
+        _core.linear_attention(
+            x, x, x, x.copy(), None, None, decay, None, None, 0, True, False, 1.0, 64
+        )
+
+
 # --- Errors
 
 X = np.ones((2, 4, 6, 8), F)
@@ -645,6 +744,17 @@ REFUSED = [
         {"chunk_size": 65},
         ValueError,
         "linear_attention: chunk_size must be within [1, 64], got 65",
+    ),
+    (
+        {"chunk_size": np.True_},
+        TypeError,
+        "linear_attention: chunk_size must be a whole number, got bool",
+    ),
+    (
+        {"state": np.ones((8, 9))},
+        ValueError,
+        "linear_attention: state must have shape (2, 2, 8, 9) [..., key heads, D, Dv + 1: the last "
+        "column sums the keys], got (8, 9)",
     ),
     ({"chunk_size": 0}, ValueError, "linear_attention: chunk_size must be within [1, 64], got 0"),
     (
@@ -688,7 +798,7 @@ REFUSED = [
         "without its last axis, or with it: decay (2, 6), key (2, 2, 6, 8)",
     ),
     (
-        {"causal": True, "decay": -1},
+        {"causal": True, "decay": np.array(-1)},
         TypeError,
         "linear_attention: decay must be float16, bfloat16, float32 or float64, got int64: use "
         "decay.astype(numpy.float32)",

@@ -7,7 +7,7 @@
 #include "vec.h"
 #include "vec_math.h"
 
-enum { IDENTITY_MAP, ELU_MAP, RELU_MAP, EXP_MAP }; /* the first three in the order of pa_feature */
+enum { IDENTITY_MAP, ELU_MAP, RELU_MAP, EXP_MAP = PA_MAP_EXP }; /* in the order of pa_feature */
 
 enum { SUM_ROWS = 16 }; /* terms of a chain, as in tile.inc.h */
 
@@ -132,6 +132,7 @@ static void shares_kernel(void *factor, void *rest, ptrdiff_t count, const void 
       const vi nothing = (vi)(total == 0);
       inverse = vf_select(nothing, vf_set1(0), vf_set1(1) / total);
       more = vf_fma(vf_set1(0) - total, inverse, vf_set1(1)) * inverse; /* a step of Newton's */
+      more = vf_select((vi)(more - more == 0), more, vf_set1(0)); /* none from what overflowed */
     }
     vf_store(high + i, inverse);
     vf_store(low + i, more);

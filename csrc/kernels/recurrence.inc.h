@@ -69,8 +69,7 @@ PA_INLINE void step_recall(const int gated, const int width, const step *s, ptrd
       sum[0][j] = vf_fma(key, vf_load(state + (k * width + j) * LANES), sum[0][j]);
   }
 #pragma GCC unroll 3
-  for (int j = 0; j < width; ++j)
-    recalled[j] = (sum[0][j] + sum[1][j]) + (sum[2][j] + sum[MAX_WIDTH][j]);
+  for (int j = 0; j < width; ++j) recalled[j] = (sum[0][j] + sum[1][j]) + (sum[2][j] + sum[3][j]);
 }
 
 /* out = sum over k of query * state: the same bits as `step_tokens` has for them. */
