@@ -15,8 +15,9 @@ from encoders import read, save_tensors
 HIDDEN, LAYERS, HEADS, INNER, PATCH, SIDE, REGISTERS = 24, 2, 3, 40, 4, 12, 3
 PATCHES = (SIDE // PATCH) ** 2
 HF = ("vit", "deit", "dinov2", "swiglu", "dinov2_with_registers")
-# timm's are of 192 numbers, the fewest that it has; "timm-registers" have no position.
-KINDS = (*HF, "timm", "timm-deit", "timm-registers")
+# timm's are of 192 numbers, the fewest that it has. "timm-registers" have no position, and neither
+# has its class token; "timm-placed" are registers with one.
+KINDS = (*HF, "timm", "timm-deit", "timm-registers", "timm-placed", "timm-swiglu")
 MODULES = {
     "vit": "layernorm_before attention.attention.query attention.attention.key "
     "attention.attention.value attention.output.dense layernorm_after intermediate.dense "
@@ -28,7 +29,7 @@ MODULES = {
     "timm": "norm1 attn.qkv attn.proj norm2 mlp.fc1 mlp.fc2",
 }
 MODULES |= {"deit": MODULES["vit"], "dinov2_with_registers": MODULES["dinov2"]}
-MODULES |= {"timm-deit": MODULES["timm"], "timm-registers": MODULES["timm"]}
+MODULES |= {kind: MODULES["timm"] for kind in KINDS if kind.startswith("timm-")}
 
 
 def packaged_focus():
@@ -39,6 +40,14 @@ def packaged_focus():
 
 def is_timm(kind):
     return kind.startswith("timm")
+
+
+def is_gated(kind):
+    return kind.endswith("swiglu")
+
+
+def has_registers(kind):
+    return kind.endswith(("registers", "placed"))
 
 
 def hidden(kind):
@@ -78,19 +87,19 @@ def config(kind):
 def shapes(kind):
     """Names and shapes of all tensors."""
     size, layers = hidden(kind), MODULES[kind].split()
-    inner = {"vit": INNER, "deit": INNER, "swiglu": 32}.get(kind, 2 * size)
+    inner = {"vit": INNER, "deit": INNER, "swiglu": 32, "timm-swiglu": 48}.get(kind, 2 * size)
     tokens = 2 if "deit" in kind else 1
     if is_timm(kind):
         patches, table, last, layer = "patch_embed.proj", "pos_embed", "norm", "blocks"
         names, registers = ["cls_token", "dist_token"], "reg_token"
-        placed = 0 if "registers" in kind else tokens
+        placed = {"timm-registers": 0, "timm-placed": 1 + REGISTERS}.get(kind, tokens)
     else:
         patches, table = "embeddings.patch_embeddings.projection", "embeddings.position_embeddings"
         names = ["embeddings.cls_token", "embeddings.distillation_token"]
         registers, last, layer = "embeddings.register_tokens", "layernorm", "encoder.layer"
         placed = tokens
     made = dict.fromkeys(names[:tokens], (1, 1, size))
-    if "registers" in kind:
+    if has_registers(kind):
         made[registers] = (1, REGISTERS, size)
     made[table] = (1, placed + PATCHES, size)
     made |= {f"{patches}.weight": (size, 3, PATCH, PATCH), f"{patches}.bias": (size,)}
@@ -101,7 +110,7 @@ def shapes(kind):
             if module.endswith("qkv"):
                 rows = 3 * size
             elif at == len(layers) - 2:
-                rows = inner * (2 if kind == "swiglu" else 1)
+                rows = inner * (2 if is_gated(kind) else 1)
             elif at == len(layers) - 1:
                 columns = inner
             shape = (rows,) if is_norm else (rows, columns)
@@ -183,15 +192,14 @@ class Plain:
         tokens = [self["cls_token"][0]]
         if "deit" in self.kind:
             tokens.append(self["dist_token" if is_timm(self.kind) else "distillation_token"][0])
+        if has_registers(self.kind):
+            tokens.append(self["reg_token" if is_timm(self.kind) else "register_tokens"][0])
         tokens = np.concatenate(tokens)
         table = self["pos_embed" if is_timm(self.kind) else "position_embeddings"][0]
         placed = len(table) - PATCHES
         antialias = is_timm(self.kind) or "registers" in self.kind
         positions = resampled(table[placed:], (height, width), antialias)
         tokens[:placed] += table[:placed]
-        if "registers" in self.kind:
-            registers = self["reg_token" if is_timm(self.kind) else "register_tokens"][0]
-            tokens = np.concatenate([tokens, registers])
         return np.concatenate([tokens, np.array(patches) + positions])
 
     def features(self, image):
@@ -214,7 +222,7 @@ class Plain:
             y = self.linear(out, (p @ v).transpose(1, 0, 2).reshape(x.shape))
             x = x + y * self.scale(start, 1)
             y = self.linear(expand, self.norm(after, x))
-            if self.kind == "swiglu":
+            if is_gated(self.kind):
                 gate, y = np.split(y, 2, axis=1)
                 y = gate / (1 + np.exp(-gate)) * y
             else:

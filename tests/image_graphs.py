@@ -10,8 +10,10 @@ import numpy as np
 from image_encoders import HEADS, HIDDEN, LAYERS, MODULES, PATCH, PATCHES, SIDE
 
 
-def graph(kind, tensors, *, side=SIDE, prefix="backbone.", pieces=False, erf="Erf", resize=()):
-    """A ModelProto of one image of `side` x `side`; `resize` are attributes that differ."""
+def graph(kind, tensors, *, side=SIDE, prefix="backbone.", pieces=False, gelu=None, sdpa=None):
+    """A ModelProto of one image of `side` x `side`: norms in pieces or not, the operator Gelu of
+    some kind or pieces, attention as PyTorch's scaled_dot_product_attention is exported or not,
+    with the root of its scale as a "constant" or "computed"."""
     from onnx import TensorProto, helper, numpy_helper
 
     nodes, constants, numbers = [], [], iter(range(10_000))
@@ -32,10 +34,17 @@ def graph(kind, tensors, *, side=SIDE, prefix="backbone.", pieces=False, erf="Er
         return out
 
     def number(value):
-        return constant(np.float32(value))
+        made = numpy_helper.from_array(np.array(value, np.float32))
+        return node("Constant", value=made)
 
     def shaped(x, *shape):
         return node("Reshape", x, constant(np.array(shape)))
+
+    def split(x):
+        sizes = [np.array([n]) for n in (1, -1, HEADS, HIDDEN // HEADS)]
+        if not sdpa:
+            return shaped(x, *np.concatenate(sizes))
+        return node("Reshape", x, node("Concat", *map(constant, sizes), axis=0))
 
     def linear(x, name):
         matrix = constant(tensors[f"{prefix}{name}.weight"].T)
@@ -58,7 +67,7 @@ def graph(kind, tensors, *, side=SIDE, prefix="backbone.", pieces=False, erf="Er
         x = node("Transpose", shaped(constant(table[:, 1:]), 1, old, old, -1), perm=[0, 3, 1, 2])
         sizes = constant(np.array([1, HIDDEN, grid, grid]))
         options = {"mode": "cubic", "coordinate_transformation_mode": "half_pixel"}
-        options |= {"cubic_coeff_a": -0.75} | dict(resize)
+        options |= {"cubic_coeff_a": -0.75}
         x = node("Resize", x, "", "", sizes, **options)
         x = shaped(node("Transpose", x, perm=[0, 2, 3, 1]), 1, -1, HIDDEN)
         return node("Concat", constant(table[:, :1]), x, axis=1)
@@ -90,18 +99,33 @@ def graph(kind, tensors, *, side=SIDE, prefix="backbone.", pieces=False, erf="Er
             )
 
         y = norm(x, before)
-        heads = [shaped(linear(y, p), 1, -1, HEADS, HIDDEN // HEADS) for p in projections]
+        heads = [split(linear(y, p)) for p in projections]
         q, k, v = (
             node("Transpose", a, perm=perm)
             for a, perm in zip(heads, ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]), strict=True)
         )
-        scores = node("Mul", node("MatMul", q, k), number(math.sqrt(HEADS / HIDDEN)))
-        y = node("MatMul", node("Softmax", scores, axis=-1), v)
+        if sdpa:
+            if sdpa == "constant":
+                root = number((HEADS / HIDDEN) ** 0.25)
+            else:
+                end = constant(np.array([2**63 - 1]))
+                size = node("Slice", node("Shape", q), constant(np.array([-1])), end)
+                root = node("Sqrt", node("Cast", size, to=1))
+                root = node("Sqrt", node("Cast", node("Div", number(1), root), to=1))
+            scores = node("MatMul", node("Mul", q, root), node("Mul", root, k))
+        else:
+            scores = node("Div", node("MatMul", q, k), number(math.sqrt(HIDDEN / HEADS)))
+        y = node("MatMul", node("Cast", node("Softmax", scores, axis=-1), to=1), v)
+        if sdpa:
+            y = shaped(y, 1, HEADS, -1, HIDDEN // HEADS)
         y = shaped(node("Transpose", y, perm=[0, 2, 1, 3]), 1, -1, HIDDEN)
         x = node("Add", scale(linear(y, out), 1), x)
         y = linear(norm(x, after), expand)
-        z = node(erf, node("Div", y, number(math.sqrt(2))))
-        y = node("Mul", node("Mul", y, node("Add", z, number(1))), number(0.5))
+        if gelu is not None:
+            y = node("Gelu", y, approximate=gelu)
+        else:
+            z = node("Erf", node("Div", y, number(math.sqrt(2))))
+            y = node("Mul", node("Mul", y, node("Add", z, number(1))), number(0.5))
         return node("Add", scale(linear(y, contract), 2), x)
 
     x = embedded("image")
@@ -116,7 +140,7 @@ def graph(kind, tensors, *, side=SIDE, prefix="backbone.", pieces=False, erf="Er
         [helper.make_tensor_value_info(states, TensorProto.FLOAT, None)],
         constants,
     )
-    opset = helper.make_opsetid("", 14 if pieces else 18)
+    opset = helper.make_opsetid("", 14 if pieces else 20)
     return helper.make_model(made, opset_imports=[opset], ir_version=8)
 
 

@@ -11,7 +11,7 @@ from support import assert_same_bits
 pytest.importorskip("tokenizers")  # of encoders.py
 
 import image_encoders
-from image_encoders import HEADS, HIDDEN, LAYERS, PATCH, SIDE
+from image_encoders import HEADS, HIDDEN, LAYERS, PATCH, REGISTERS, SIDE
 
 import pyattn
 from pyattn.models import ImageEncoder
@@ -82,14 +82,21 @@ def test_attention_maps(encoder, directory, kind):
 
 
 def test_what_it_says(encoder, kind):
-    tokens = {"deit": 2, "timm-deit": 2, "dinov2_with_registers": 4, "timm-registers": 4}
-    assert encoder.prefix_tokens == tokens.get(kind, 1)
+    tokens = 2 if "deit" in kind else 1 + REGISTERS if image_encoders.has_registers(kind) else 1
+    assert encoder.prefix_tokens == tokens
     assert encoder.dim == image_encoders.hidden(kind)
     assert encoder.image_size == (SIDE, SIDE) and encoder.grid == (3, 3)
     assert (encoder.num_layers, encoder.num_heads, encoder.patch_size) == (LAYERS, HEADS, PATCH)
     assert encoder.channels == 3 and encoder.pooling == ("cls",)
-    least = sum(np.prod(shape) for shape in image_encoders.shapes(kind).values())
-    assert encoder.nbytes > 0.9 * 4 * least  # factors are multiplied into weights
+    colours = image_encoders.config(kind).get("pretrained_cfg")
+    if colours is None:
+        colours = {name.removeprefix("image_"): numbers for name, numbers in COLOURS.items()}
+    assert encoder.mean == tuple(colours["mean"]) and encoder.std == tuple(colours["std"])
+    # Factors are multiplied into weights, positions added to tokens; weights may be padded.
+    elsewhere = ("pos", "scale", ".ls")
+    shapes = image_encoders.shapes(kind).items()
+    sizes = [np.prod(s) for name, s in shapes if not any(part in name for part in elsewhere)]
+    assert encoder.nbytes >= 4 * (sum(sizes) + image_encoders.PATCHES * encoder.dim)
     assert f"{LAYERS} layers, {HEADS} heads" in repr(encoder)
 
 
@@ -179,15 +186,20 @@ def test_threads(vit, threads):
 
 
 def test_many_threads_of_python(vit):
-    """Each with images of another size, for which positions are resampled."""
-    sizes = [(4 * n, 4 * m) for n in (1, 2, 3) for m in (2, 5)]
+    """Each with images of another size, for which positions are resampled; of some, the patches are
+    as many."""
+    sizes = [(8, 20), (20, 8), (4, 40), (40, 4), (12, 12)]
     expected = {size: vit.encode(image_encoders.images(1, *size)) for size in sizes}
     wrong = []
 
     def work(size):
-        for _ in range(20):
-            if not np.array_equal(vit.encode(image_encoders.images(1, *size)), expected[size]):
-                wrong.append(size)
+        images = image_encoders.images(1, *size)
+        try:
+            for _ in range(20):
+                if not np.array_equal(vit.encode(images), expected[size]):
+                    wrong.append(size)
+        except Exception as error:
+            wrong.append(error)
 
     workers = [threading.Thread(target=work, args=(size,)) for size in sizes]
     for worker in workers:
@@ -202,6 +214,56 @@ def test_pickle(encoder):
     again = pickle.loads(pickle.dumps(encoder))
     assert repr(again) == repr(encoder) and again.nbytes == encoder.nbytes
     assert_same_bits(again.encode(images), encoder.encode(images))
+
+
+def test_pickle_without_the_positions_of_the_last_image(vit):
+    vit.encode(image_encoders.images(1))
+    size = len(pickle.dumps(vit))
+    vit.encode(np.zeros((1, 160, 160, 3)))
+    assert len(pickle.dumps(vit)) <= size
+
+
+def test_an_iterator_that_fills_one_array_again(vit):
+    images = image_encoders.images(4)
+
+    def refilled():
+        room = np.empty_like(images[0])
+        for image in images:
+            room[...] = image
+            yield room
+
+    assert_same_bits(vit.encode(refilled()), vit.encode(images))
+    assert_same_bits(vit.features(refilled(), batch_tokens=15), vit.features(images))
+
+
+def test_arrays_of_objects(vit):
+    images = image_encoders.images(2)
+    objects = np.empty(2, object)
+    objects[:] = list(images)
+    assert_same_bits(vit.encode(objects), vit.encode(images))
+
+
+def test_series(vit):
+    pandas = pytest.importorskip("pandas")
+    images = image_encoders.images(2)
+    assert_same_bits(vit.encode(pandas.Series(list(images))), vit.encode(images))
+
+
+def test_whatever_numpy_says_of_tiny_numbers(encoder):
+    images = [image_encoders.images(1, 8, 20)[0] / 255 * 1e-310, np.full((8, 20, 3), np.nan)]
+    expected = encoder.encode(images, pooling=("cls", "mean", "max"), normalize=True)
+    with np.errstate(all="raise"):
+        got = encoder.encode(images, pooling=("cls", "mean", "max"), normalize=True)
+    assert_same_bits(got, expected)
+
+
+def test_whatever_numpy_says_of_tiny_embeddings(tmp_path):
+    tensors = image_encoders.weights("vit")
+    for name in ("layernorm.weight", "layernorm.bias"):
+        tensors[name] = tensors[name] * np.float32(1e-40)
+    encoder = LOAD(image_encoders.save(tmp_path, "vit", tensors=tensors))
+    with np.errstate(all="raise"):
+        assert np.abs(encoder.encode(image_encoders.images(1), pooling="mean")).max() < 1e-38
 
 
 # Numbers of images
@@ -253,7 +315,43 @@ def test_colours(tmp_path, changes, mean, std, factor):
     image = image_encoders.images(1)[0]
     oracle = image_encoders.Plain(tmp_path, "vit", mean, std)
     expected = oracle.features(image * factor)
-    np.testing.assert_allclose(encoder.features([image])[0], expected, rtol=0, atol=1e-5)
+    for same in (image, image / 255):  # floats to 1 are whole numbers to 255
+        np.testing.assert_allclose(encoder.features([same])[0], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["vit", "timm"])
+def test_colours_of_the_caller(tmp_path, kind):
+    """They count instead of those in the files."""
+    settings = {"pretrained_cfg": None} if kind == "timm" else ()
+    directory = image_encoders.save(tmp_path, kind, settings=settings)
+    encoder = LOAD(directory, mean=[0.1, 0.2, 0.3], std=np.array([0.4, 0.5, 0.6]))
+    assert encoder.mean == (0.1, 0.2, 0.3) and encoder.std == (0.4, 0.5, 0.6)
+    image = image_encoders.images(1)[0]
+    oracle = image_encoders.Plain(directory, kind, encoder.mean, encoder.std)
+    expected = oracle.features(image / 255)
+    np.testing.assert_allclose(encoder.features([image])[0], expected, rtol=0, atol=TOLERANCE)
+    if kind == "vit":
+        (directory / "preprocessor_config.json").write_text('{"do_normalize": false}')
+        assert LOAD(directory).mean == (0, 0, 0)
+        half = LOAD(directory, mean=[0.5] * 3)
+        assert half.mean == (0.5,) * 3 and half.std == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "colours, error, message",
+    [
+        ({"mean": 0.5}, ValueError, r"mean must be 3 numbers, one of each channel, got \(\)"),
+        ({"std": [1, 1]}, ValueError, r"std must be 3 numbers, one of each channel, got \(2,\)"),
+        ({"mean": "imagenet"}, TypeError, "mean must be a list of numbers, got 'imagenet'"),
+        ({"mean": [[1], [1, 2]]}, TypeError, "mean must be a list of numbers"),
+        ({"mean": [0, 0, np.nan]}, ValueError, "mean must be finite, got"),
+        ({"std": [1, 1, 0]}, ValueError, "std must be finite and above 0, got"),
+    ],
+)
+def test_colours_that_are_refused(tmp_path, colours, error, message):
+    directory = image_encoders.save(tmp_path, "vit")
+    with pytest.raises(error, match=f"from_pretrained: {message}"):
+        LOAD(directory, **colours)
 
 
 def test_without_a_file_of_colours(tmp_path):
@@ -280,6 +378,15 @@ def test_the_size_that_a_model_was_made_for(tmp_path):
         encoder = LOAD(image_encoders.save(tmp_path, "vit", colours=colours))
         assert encoder.image_size == expected
         assert encoder.grid == (expected[0] // PATCH, expected[1] // PATCH)
+
+
+def test_advice_is_taken(tmp_path):
+    """A size that the model was made for need not be of whole patches."""
+    for size, advice in ((14, "resize((12, 12))"), (3, "resize((4, 4))")):
+        encoder = LOAD(image_encoders.save(tmp_path, "vit", colours={"size": size}))
+        with pytest.raises(ValueError) as caught:
+            encoder.encode([np.zeros((13, 13, 3))])
+        assert advice in str(caught.value)
 
 
 def test_images_that_are_not_square(tmp_path):
@@ -363,6 +470,9 @@ REFUSED = {
     "objects": ([[["a", "b"]]], TypeError, "must be uint8"),
     "ragged": ([[[1.0], [1.0, 2.0]]], ValueError, "is not an image"),
     "masked": ([np.ma.zeros((12, 12, 3))], TypeError, "masked"),
+    "an image of images": ([image_encoders.images(2)], ValueError, "several images"),
+    "numbers": (np.zeros(3), ValueError, r"got \(3,\)"),
+    "floats to -255": ([-255 * np.ones((12, 12, 3))], ValueError, "as large as 255"),
     "floats to 255": (
         [_image(dtype=float), 255 * np.ones((12, 12, 3))],
         ValueError,
@@ -378,6 +488,14 @@ def test_refused(vit, case):
         with pytest.raises(error, match=message) as caught:
             method(images)
         assert str(caught.value).startswith(method.__name__)
+
+
+def test_refused_images_of_pillow(vit):
+    image = pytest.importorskip("PIL.Image")
+    assert vit.encode([image.new("RGB", (12, 12))]).shape == (1, HIDDEN)
+    for mode in ("P", "CMYK", "L", "RGBA"):
+        with pytest.raises(ValueError, match=rf"its mode is {mode}, use image.convert\('RGB'\)"):
+            vit.encode([image.new(mode, (12, 12))])
 
 
 def test_refused_options(vit):

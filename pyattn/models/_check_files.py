@@ -11,6 +11,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+
 from pyattn.models._errors import (
     BrokenFileError,
     MissingFileError,
@@ -187,6 +189,15 @@ def tensor_shape(
 def tensor_dtype(path: Path, name: str, dtype: str, known: Collection[str]) -> None:
     if dtype not in known:
         raise TensorError(f"{path}: {name} is {dtype}, expected one of {', '.join(known)}")
+
+
+def within_float32(path: Path, name: str, array: np.ndarray) -> None:
+    """What is computed in float32 must be finite there; NaN and infinity are left as they are."""
+    if array.dtype != np.float64:
+        return
+    largest = np.finfo(np.float32).max.item()
+    if (np.isfinite(array) & (np.abs(array) > largest)).any():
+        raise TensorError(f"{path}: {_name(name)} has numbers that are too large for float32")
 
 
 def no_other_tensors(path: Path, names: Collection[str], begin: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,6 +13,8 @@ from pyattn.models import _check_files, _check_models
 from pyattn.models._errors import BrokenFileError, TensorError, UnsupportedModelError
 
 LARGEST_FLOAT = 10.0  # of an image of 0 to 1, whatever filters and noise have done to it
+LARGEST_FLOAT32 = np.finfo(np.float32).max.item()
+LARGEST_SIZE = 2**31  # of vectors: no model has nearly as many numbers for a token
 
 # Of the files
 
@@ -24,9 +26,60 @@ def patches_of_settings(path: Path, image: tuple[int, int], patch: tuple[int, in
         _check_files.setting(path, "image_size", f"at least a patch of {patch[0]}", list(image))
 
 
-def deviations(path: Path, std: Sequence[float]) -> None:
+def not_flipped(path: Path, flipped: bool) -> None:
+    if flipped:
+        _check_files.unsupported(path, "do_flip_channel_order", True, [False])
+
+
+def no_colours(path: Path, name: str) -> NoReturn:
+    raise BrokenFileError(
+        f"{path}: {name} is missing; if you know it: from_pretrained(path, mean=[...], std=[...])"
+    )
+
+
+def scales(path: Path, name: str, std: Sequence[float], numbers: Iterable[np.ndarray]) -> None:
+    """`numbers` are those, in float32, that images are multiplied with, and what is subtracted."""
     if not all(s > 0 for s in std):
-        _check_files.setting(path, "image_std", "numbers above 0", list(std))
+        _check_files.setting(path, name, "numbers above 0", list(std))
+    if not all(np.isfinite(each).all() for each in numbers):
+        raise BrokenFileError(
+            f"{path}: mean, std or rescale_factor lead to numbers that are too large for float32; "
+            f"std is {list(std)!r:.80}"
+        )
+
+
+def given_colours(name: str, value: Any, channels: int) -> tuple[float, ...]:
+    """`mean` or `std` as an argument."""
+    function = "from_pretrained"
+    try:
+        a = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        a = np.empty((), object)
+    if a.dtype.kind not in "iuf":
+        raise TypeError(f"{function}: {name} must be a list of numbers, got {value!r:.80}")
+    if a.shape != (channels,):
+        raise ValueError(
+            f"{function}: {name} must be {channels} numbers, one of each channel, got {a.shape}"
+        )
+    if not np.isfinite(a).all() or (name == "std" and not (a > 0).all()):
+        rule = "finite and above 0" if name == "std" else "finite"
+        raise ValueError(f"{function}: {name} must be {rule}, got {value!r:.80}")
+    return tuple(map(float, a))
+
+
+def epsilon(path: Path, name: str, value: float) -> None:
+    if not 0 < value <= LARGEST_FLOAT32:
+        _check_files.setting(path, name, "a float32 above 0", value)
+
+
+def inner_size(path: Path, hidden: int, ratio: float) -> int:
+    """Of the linear maps of a layer."""
+    if hidden > LARGEST_SIZE:
+        _check_files.setting(path, "hidden_size", f"at most {LARGEST_SIZE}", hidden)
+    if not 1 <= hidden * ratio <= LARGEST_SIZE:
+        rule = f"a number that makes 1 to {LARGEST_SIZE} of the hidden size {hidden}"
+        _check_files.setting(path, "mlp_ratio", rule, ratio)
+    return int(hidden * ratio)
 
 
 def heads_of(path: Path, hidden: int, head_dim: int) -> None:
@@ -39,14 +92,16 @@ def sized(path: Path, entries: Mapping[str, Any], name: str, axes: int) -> tuple
     if name not in entries:
         raise TensorError(f"{path}: {name} is missing; expected with {axes} axes")
     shape = entries[name].shape
-    if len(shape) != axes or 0 in shape:
+    if len(shape) != axes or min(shape) < 1:
         raise TensorError(f"{path}: {name} has the shape {shape}, expected {axes} axes")
     return shape
 
 
-def square(path: Path, name: str, rows: int, found: Mapping[int, int]) -> tuple[int, int]:
-    """The first pair of tokens with positions before those of patches, and the side of these."""
-    for pair in found.items():
+def grid_of(
+    path: Path, name: str, rows: int, found: Sequence[tuple[int, tuple[int, int]]]
+) -> tuple[int, tuple[int, int]]:
+    """The first pair of tokens with positions before those of patches, and the grid of these."""
+    for pair in found:
         return pair
     raise TensorError(f"{path}: {name} has {rows} rows, which are those of no square of patches")
 
@@ -57,66 +112,14 @@ def architecture(path: Path, found: str, known: Collection[str]) -> NoReturn:
     )
 
 
-# Of an ONNX file
-
-
-def onnx_model(path: Path, read: Callable[[], Any]) -> Any:
-    """What the package `onnx` makes of a file."""
-    with path.open("rb") as file:
-        start = file.read(64)
-    try:
-        model = read()
-    except (KeyboardInterrupt, MemoryError, OSError):
-        raise
-    except Exception as error:  # those of protobuf, whose classes differ with its version
-        first = str(error).split("\n")[0]
-        raise BrokenFileError(
-            f"{path}: is not an ONNX file{_check_files.hint(start)}: {first}"
-        ) from None
-    if not model.graph.node:
-        raise BrokenFileError(f"{path}: is not an ONNX file: it has no graph")
-    names = [tensor.name for tensor in model.graph.initializer]
-    for node in model.graph.node:
-        names += [node.op_type, *node.input, *node.output, *(a.name for a in node.attribute)]
-    for name in names:
-        if not isinstance(name, str):
-            raise BrokenFileError(f"{path}: has a name that is not UTF-8, {name!r:.80}")
-    return model
-
-
-def onnx_tensor(path: Path, name: str, read: Callable[[], np.ndarray]) -> np.ndarray:
-    try:
-        return read()
-    except MemoryError:
-        raise
-    except Exception as error:  # of a type that it has not heard of it says KeyError
-        raise BrokenFileError(f"{path}: {name}: {type(error).__name__}: {error}") from None
-
-
-def external(path: Path, name: str) -> NoReturn:
-    raise UnsupportedModelError(
-        f"{path}: {name} lies in another file; save the model with its weights in one file"
-    )
-
-
-def not_a_vision_transformer(path: Path, why: str) -> NoReturn:
-    raise UnsupportedModelError(f"{path}: is not the graph of a vision transformer: {why}")
-
-
-def one_value(path: Path, what: str, values: Collection[Any]) -> Any:
-    """That which all layers have; None is of one that tells nothing that is known."""
-    if len(values) != 1 or None in values:
-        found = " and ".join(sorted("not known" if v is None else str(v) for v in values))
-        not_a_vision_transformer(path, f"{what} is {found or 'not known'}")
-    return next(iter(values))
-
-
 # Of the images
 
 
 def images(function: str, value: Any) -> Iterable[Any]:
     several = _check_models.several(function, "images", value, "[image]")
     axes = getattr(value, "ndim", 4)
+    if axes == 1 and value.dtype == object:  # an array or a pandas.Series of images
+        return several
     if axes != 4:
         shape = tuple(value.shape)
         remedy = ": use images[None] for one image" if axes == 3 else ""
@@ -142,15 +145,20 @@ def image(
             f"{function}: {name} must be uint8 (0 to 255) or floating point (0 to 1), got {a.dtype}"
         )
     if a.ndim != 3:
-        remedy = ": for shades of grey use numpy.stack([image] * 3, axis=-1)" if a.ndim == 2 else ""
+        remedy = _of_pillow(value, channels)
+        if a.ndim == 2 and not remedy:
+            grey = "image[..., None]" if channels == 1 else "numpy.stack([image] * 3, axis=-1)"
+            remedy = f": for shades of grey use {grey}"
+        elif a.ndim == 4:
+            remedy = ": these are several images, take them out of the inner list"
         raise ValueError(
             f"{function}: {name} must be (height, width, channels), got {a.shape}{remedy}"
         )
     if a.shape[2] != channels:
-        remedy = ""
-        if a.shape[0] == channels:
+        remedy = _of_pillow(value, channels)
+        if not remedy and a.shape[0] == channels:
             remedy = ": channels come last, use image.transpose(1, 2, 0)"
-        elif a.shape[2] == channels + 1:
+        elif not remedy and a.shape[2] == channels + 1:
             remedy = f": without transparency it is image[..., :{channels}]"
         raise ValueError(
             f"{function}: {name} {a.shape} has {a.shape[2]} channels, "
@@ -169,6 +177,14 @@ def image(
             "divide them, or use image.astype(numpy.uint8) if they are 0 to 255"
         )
     return a
+
+
+def _of_pillow(image: Any, channels: int) -> str:
+    """What to do with an image of the package Pillow whose numbers are not colours or shades."""
+    mode = {1: "L", 3: "RGB"}.get(channels)
+    if mode is None or getattr(image, "mode", mode) == mode or not hasattr(image, "convert"):
+        return ""
+    return f": its mode is {image.mode}, use image.convert({mode!r})"
 
 
 def one_size(function: str, images: Sequence[np.ndarray]) -> None:

@@ -65,6 +65,13 @@ class Settings:
             _check_files.setting(self.path, name, "a list of finite numbers", value)
         return tuple(map(float, value))
 
+    def part(self, name: str) -> Settings:
+        """An object in the file, or nothing."""
+        value = self._get(name, {})
+        if not isinstance(value, dict):
+            _check_files.setting(self.path, name, "an object", value)
+        return Settings(self.path, value)
+
     def text(self, name: str, default: str | None = None) -> str:
         value = self._get(name, default)
         if not isinstance(value, str):

@@ -50,6 +50,8 @@ class ImageConfig:
         gated = family.inner is None and settings.flag("use_swiglu_ffn", False)
         image, patch = settings.pair("image_size"), settings.pair("patch_size")
         _check_image_encoder.patches_of_settings(path, image, patch)
+        eps = settings.positive("layer_norm_eps", family.eps)
+        _check_image_encoder.epsilon(path, "layer_norm_eps", eps)
         return cls(
             path,
             model_type,
@@ -66,7 +68,7 @@ class ImageConfig:
             placed=len(family.tokens),
             biased=settings.flag("qkv_bias", True),
             activation=ACTIVATIONS[activation],
-            eps=settings.positive("layer_norm_eps", family.eps),
+            eps=eps,
         )
 
     @property
@@ -111,6 +113,7 @@ class ImageConfig:
 def _inner(settings: Settings, family: ImageFamily, hidden: int, gated: bool) -> int:
     if family.inner is not None:
         return settings.whole(family.inner)
-    inner = int(hidden * settings.positive("mlp_ratio", 4))
+    ratio = settings.positive("mlp_ratio", 4)
+    inner = _check_image_encoder.inner_size(settings.path, hidden, ratio)
     # SwiGLU has three maps for two: two thirds of each, in steps of 8.
     return (int(inner * 2 / 3) + 7) // 8 * 8 if gated else inner

@@ -39,7 +39,11 @@ class ImageFamily:
     eps: float = 1e-6
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    rooms: tuple[str, ...] = ("encoder.layer.",)  # whatever begins so must be known
+    rooms: tuple[str, ...] = (  # whatever begins so must be known
+        "encoder.layer.",
+        "embeddings.distillation_token",
+        "embeddings.register_tokens",
+    )
 
     def colours(self, channels: int) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
         """`mean` and `std` if they are of that many channels."""
@@ -104,7 +108,7 @@ TIMM = ImageFamily(
     norm="norm",
     inner=None,
     antialias=True,
-    mean=HALF,
-    std=HALF,
+    mean=(),  # of these there are all kinds
+    std=(),
     rooms=("blocks.", "patch_embed.", "norm_pre.", "fc_norm.", "attn_pool."),
 )

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from pyattn.layers import Linear
+from pyattn.models import _check_files
 from pyattn.models._image_config import ImageConfig
 from pyattn.models._norm import Norm
 from pyattn.models._safetensors import Tensors
@@ -79,4 +80,7 @@ def _scaled(tensors: Tensors, module: str, scale: str | None) -> dict[str, np.nd
     if scale is None:
         return found
     factors = tensors[scale].astype(np.float64)
-    return {name: (array.T * factors).T for name, array in found.items()}
+    for name, array in found.items():
+        found[name] = (array.T * factors).T
+        _check_files.within_float32(tensors.entries[name].path, f"{name} * {scale}", found[name])
+    return found

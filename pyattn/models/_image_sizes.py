@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isqrt
+from math import isqrt, prod
 from pathlib import Path
 
 from pyattn.models import _check_image_encoder
@@ -22,8 +22,10 @@ def told_by_tensors(
     head_dim: int,
     activation: str,
     eps: float,
+    size: tuple[int, int] | None = None,
 ) -> ImageConfig:
-    """Positions must be those of a square. Every shape is compared with these sizes later."""
+    """Positions must be those of images of the `size`, height and width, or else of a square.
+    Every shape is compared with these sizes later."""
 
     def shape(name: str, axes: int) -> tuple[int, ...]:
         return _check_image_encoder.sized(place(tensors), tensors.entries, prefix + name, axes)
@@ -38,12 +40,13 @@ def told_by_tensors(
         registers = shape(family.registers, 3)[1]
     # Of the tokens before the patches none, those without registers or all have a position.
     possible = (0, len(family.tokens), len(family.tokens) + registers)
-    sides = {placed: isqrt(rows - placed) for placed in possible if rows > placed}
-    placed, side = _check_image_encoder.square(
+    squares = [(n, (isqrt(rows - n), isqrt(rows - n))) for n in possible if rows > n]
+    known = [(n, (size[0] // patch, size[1] // patch)) for n in possible] if size else []
+    placed, grid = _check_image_encoder.grid_of(
         place(tensors),
         prefix + family.positions,
         rows,
-        {placed: side for placed, side in sides.items() if placed + side * side == rows},
+        [(n, grid) for n, grid in known + squares if min(grid) and n + prod(grid) == rows],
     )
     _check_image_encoder.heads_of(path, hidden, head_dim)
     return ImageConfig(
@@ -57,7 +60,7 @@ def told_by_tensors(
         gated=gated and shape(f"{start}{expand}.weight", 2)[0] == 2 * inner,
         channels=channels,
         patch=patch,
-        grid=(side, side),
+        grid=grid,
         registers=registers,
         placed=placed,
         biased=f"{prefix}{start}{next(iter(family.projections))}.bias" in tensors,

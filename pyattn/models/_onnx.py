@@ -1,25 +1,23 @@
 """Reads a vision transformer out of an ONNX file.
 
-Of a model of Hugging Face that PyTorch exported; whatever follows its last norm is left alone. The
-exporter keeps the names of parameters, but not of those that it transposes or cuts:
-the matrices of linear maps, and the positions. A matrix is named by the bias that is added to its
-product; positions are what is added to the tokens.
+Of a model of Hugging Face that PyTorch exported. The exporter keeps the names of parameters, but
+not of those that it transposes or cuts: the matrices of linear maps, and the positions. Those are
+found by what is done with them: see _onnx_config.py.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from itertools import permutations
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pyattn.models import _check_files, _check_image_encoder, _check_models
+from pyattn.models import _check_files, _check_models, _check_onnx
 from pyattn.models._safetensors import Tensors
 
 KINDS = {1: "F32", 10: "F16", 11: "F64"}  # of TensorProto.DataType
+STANDARD = ("", "ai.onnx")  # domains of operators; others may mean anything by the same name
 
 
 class OnnxEntry(NamedTuple):
@@ -40,7 +38,7 @@ class OnnxTensors(Tensors):
     def stored(self, name: str) -> np.ndarray:
         entry = self.entries[name]
         read = _check_models.extra("onnx.numpy_helper", "onnx").to_array
-        array = _check_image_encoder.onnx_tensor(entry.path, name, lambda: read(entry.proto))
+        array = _check_onnx.tensor(entry.path, name, lambda: read(entry.proto))
         return array.T if entry.transposed else array.reshape(entry.shape)
 
 
@@ -50,39 +48,35 @@ class Graph:
     def __init__(self, path: Path) -> None:
         onnx = _check_models.extra("onnx", "onnx")
         _check_files.is_file(path, "the model")
-        model = _check_image_encoder.onnx_model(
-            path, lambda: onnx.load(path, load_external_data=False)
-        )
+        model = _check_onnx.parsed(path, lambda: onnx.load(path, load_external_data=False))
         self.path, self.inputs = path, model.graph.input
-        self.nodes = [node for node in model.graph.node if node.output]
+        versions = (o.version for o in model.opset_import if o.domain in STANDARD)
+        self.opset = max(versions, default=0)
         self.constants = {proto.name: proto for proto in model.graph.initializer}
         self.maker: dict[str, Any] = {}
         self.takers: dict[str, list[Any]] = defaultdict(list)
-        for node in self.nodes:
+        for node in model.graph.node:
             for name in node.input:
                 self.takers[name].append(node)
-            for name in node.output:
-                self.maker[name] = node
+            if not node.output or node.domain not in STANDARD:
+                continue
+            self.maker[node.output[0]] = node  # what else a node makes is of no interest here
             if node.op_type == "Constant":
                 for given in node.attribute:
                     if given.name == "value":
                         self.constants[node.output[0]] = given.t
 
     def tensors(self) -> OnnxTensors:
-        """All that have names of parameters, or have got one here."""
-        entries = {name: self.entry(name) for name in self.constants}
-        for matrix, bias in self._biased_products():
-            name = f"{bias.removesuffix('bias')}weight"
-            if bias.endswith(".bias") and name not in entries:
-                entries[name] = self.entry(matrix, transposed=True)
-        return OnnxTensors(entries, [self.path])
+        """All constants, by name."""
+        return OnnxTensors({name: self.entry(name) for name in self.constants}, [self.path])
 
     def entry(self, name: str, transposed: bool = False) -> OnnxEntry:
         return self.entry_of(self.constants[name], transposed)
 
     def entry_of(self, proto: Any, transposed: bool = False) -> OnnxEntry:
         if proto.data_location == proto.EXTERNAL:
-            _check_image_encoder.external(self.path, proto.name)
+            _check_onnx.external(self.path, proto.name)
+        _check_onnx.extents(self.path, proto.name, proto.dims)
         kind = KINDS.get(proto.data_type, f"of the type {proto.data_type}")
         shape = tuple(proto.dims)
         return OnnxEntry(self.path, kind, shape[::-1] if transposed else shape, proto, transposed)
@@ -97,33 +91,6 @@ class Graph:
         """The node that makes a value, if it is one of these."""
         node = self.maker.get(name)
         return node if node is not None and node.op_type in operators else None
-
-    def takes(self, name: str, operator: str) -> list[Any]:
-        """The nodes of one kind that take a value."""
-        return [node for node in self.takers[name] if node.op_type == operator]
-
-    def source(self, name: str, *operators: str) -> str:
-        """What a value was before nodes of these kinds, along their first inputs."""
-        for _ in self.nodes:  # no more, for a broken file may go round
-            node = self.made_by(name, *operators)
-            if node is None:
-                break
-            name = operand(node, 0)
-        return name
-
-    def count(self, operator: str) -> int:
-        return sum(node.op_type == operator for node in self.nodes)
-
-    def _biased_products(self) -> Iterator[tuple[str, str]]:
-        """Matrix and bias of every linear map."""
-        for node in self.nodes:
-            if node.op_type != "Add":
-                continue
-            for bias, product in permutations(node.input, 2):
-                made = self.made_by(product, "MatMul")
-                matrix = "" if made is None else operand(made, 1)
-                if bias in self.constants and matrix in self.constants:
-                    yield matrix, bias
 
 
 def operand(node: Any, at: int) -> str:

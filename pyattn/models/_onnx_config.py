@@ -1,54 +1,61 @@
 """What the graph of a vision transformer says of its sizes and choices.
 
-Choices that neither names nor shapes tell are looked up where they stand, in every layer, so that
-another model is refused and not computed wrongly.
+The graph is followed from the last norm back to the image, and must be that of a model of Hugging
+Face node by node (_onnx_nodes.py), so that another model is refused and not computed wrongly. Left
+alone are shapes, which follow from the sizes, and whatever comes after the last norm.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from pyattn.models import _check_image_encoder, _check_models
+from pyattn.models import _check_image_encoder, _check_models, _check_onnx
 from pyattn.models._encoder_tensors import common_prefix
 from pyattn.models._image_config import ImageConfig
 from pyattn.models._image_families import FAMILIES, VIT, ImageFamily
-from pyattn.models._image_processing import ImageProcessing
 from pyattn.models._image_sizes import layer_numbers, told_by_tensors
-from pyattn.models._onnx import Graph, OnnxTensors, attribute, operand
+from pyattn.models._onnx import Graph, OnnxEntry, OnnxTensors, attribute, operand
+from pyattn.models._onnx_nodes import Nodes
 
-MOVES = ("Cast", "Expand", "Reshape", "Transpose")
-RESIZED = {"mode": b"cubic", "coordinate_transformation_mode": b"half_pixel"}
-GELU = {None: "gelu", b"none": "gelu", b"tanh": "gelu_tanh"}
+RESIZED = {  # attributes of Resize: what they are without a value, and here
+    "mode": (b"nearest", b"cubic"),
+    "coordinate_transformation_mode": (b"half_pixel", b"half_pixel"),
+    "cubic_coeff_a": (-0.75, -0.75),
+    "antialias": (0, 0),
+    "exclude_outside": (0, 0),
+}
+LAST_AXIS_LAST, LAST_AXIS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]  # of (1, height, width, E)
 
 
-def onnx_config(path: Path) -> tuple[ImageConfig, OnnxTensors, ImageProcessing]:
-    """The encoder in a file, and its tensors; colours are those that its family usually has."""
+def onnx_config(path: Path) -> tuple[ImageConfig, OnnxTensors, tuple[int, int] | None]:
+    """The encoder in a file, its tensors, and the height and width of its images if it says so."""
     graph = Graph(path)
     tensors = graph.tensors()
     prefix = common_prefix(tensors, f"{VIT.patches}.weight")
     model_type = _model_type(tensors, prefix)
     family = FAMILIES[model_type]
     walk = _Walk(graph, tensors, prefix, family)
-    tensors = OnnxTensors(tensors.entries | walk.positions(), tensors.files)
+    tensors = OnnxTensors(tensors.entries | walk.found(), tensors.files)
     config = told_by_tensors(
         tensors,
         prefix,
         family,
         path=path,
         model_type=model_type,
-        head_dim=walk.head_dim(),
-        activation=walk.activation(),
-        eps=walk.eps(),
+        head_dim=_check_onnx.one_value(path, "the size of a head", walk.head_dims),
+        activation=_check_onnx.one_value(path, "the activation", walk.activations),
+        eps=_check_onnx.one_value(path, "the epsilon of norms", walk.all_eps),
     )
-    walk.check(config)
-    axes = [axis for given in graph.inputs[:1] for axis in given.type.tensor_type.shape.dim]
+    _check_image_encoder.epsilon(path, "the epsilon of norms", config.eps)
+    walk.check_patches(config.patch)
+    axes = walk.image.type.tensor_type.shape.dim
     size = tuple(axis.dim_value for axis in axes[2:])  # 0: any
-    fixed = len(size) == 2 and min(size) > 0
-    return config, tensors, ImageProcessing(family.mean, family.std, size=size if fixed else None)
+    return config, tensors, size if len(size) == 2 and min(size) > 0 else None
 
 
 def _model_type(tensors: OnnxTensors, prefix: str) -> str:
@@ -66,134 +73,158 @@ def _model_type(tensors: OnnxTensors, prefix: str) -> str:
         if all(prefix + tensor in tensors for tensor in own(family))
     ]
     if not there:
-        _check_image_encoder.not_a_vision_transformer(
+        _check_onnx.not_a_vision_transformer(
             tensors.files[0], f"its tensors are those of none of {', '.join(FAMILIES)}"
         )
     return there[-1]
 
 
-class _Walk:
-    """Goes from the tensors of a family to the nodes that take them."""
+class _Walk(Nodes):
+    """From the last norm to the image. What neither names nor shapes tell is collected of every
+    layer; `table` are the positions, `patches` is the convolution, `image` the graph's input."""
 
     def __init__(
         self, graph: Graph, tensors: OnnxTensors, prefix: str, family: ImageFamily
     ) -> None:
-        self.graph, self.tensors, self.prefix, self.family = graph, tensors, prefix, family
-        numbers = layer_numbers(tensors, prefix, family)
-        self.layers = [prefix + family.layer.format(number) for number in numbers]
+        super().__init__(graph)
+        self.prefix, self.family = prefix, family
+        self.head_dims: set[int | None] = set()
+        self.activations: set[str | None] = set()
+        self.all_eps: set[float | None] = set()
+        value = self._norm(self._last(), prefix + family.norm)
+        for number in sorted(layer_numbers(tensors, prefix, family), reverse=True):
+            value = self._layer(value, prefix + family.layer.format(number))
+        tokens, positions = self._tokens(value)
+        self.table = self._positions(positions)
+        self.patches = self._patches(tokens)
+        self.image = self._image(operand(self.patches, 0))
 
-    def positions(self) -> dict[str, Any]:
-        """An entry for the table that is added to the tokens. Where it is resampled, the exporter
-        has cut off the rows of the tokens before the patches."""
+    def found(self) -> dict[str, OnnxEntry]:
+        """Entries for what has no name in the file."""
         name = self.prefix + self.family.positions
-        added = self._added_to_tokens()
-        if added in self.graph.constants:
-            return {name: self.graph.entry(added)}
-        parts = []
-        joined = self.graph.made_by(added, "Concat")
-        for part in joined.input if joined is not None else ():
-            source = self.graph.source(part, *MOVES)
-            resize = self.graph.made_by(source, "Resize")
-            if resize is not None:
-                self._check_resize(resize)
-                source = self.graph.source(operand(resize, 0), *MOVES)
-            parts.append(self.graph.value(source))
-        if not parts or not all(p is not None and p.ndim == 3 for p in parts):
-            self._refuse("there is no table of positions")
-        table = np.concatenate(parts, axis=1)
-        proto = _check_models.extra("onnx.numpy_helper", "onnx").from_array(table, name)
-        return {name: self.graph.entry_of(proto)}
+        proto = _check_models.extra("onnx.numpy_helper", "onnx").from_array(self.table, name)
+        return self.matrices | {name: self.graph.entry_of(proto)}
 
-    def head_dim(self) -> int:
-        """Linear maps of queries, keys and values are followed by a new shape, of heads."""
-        found: set[int | None] = set()
-        for layer in self.layers:
-            for projection in self.family.projections:
-                reshapes = list(self._after(f"{layer}{projection}", "Reshape"))
-                found |= set(map(self._last, reshapes)) if reshapes else {None}
-        return _check_image_encoder.one_value(self.graph.path, "the size of a head", found)
+    def check_patches(self, patch: int) -> None:
+        """That they lie side by side and cover the image."""
+        self.place = "the patches"
+        for name, usual, expected in (
+            ("strides", [1, 1], [patch, patch]),
+            ("pads", [0] * 4, [0] * 4),
+            ("dilations", [1, 1], [1, 1]),
+            ("group", 1, 1),
+            ("auto_pad", b"NOTSET", b"NOTSET"),
+        ):
+            self._check(self.patches, name, usual, expected)
 
-    def activation(self) -> str:
-        found = set()
-        for layer in self.layers:
-            linear = f"{layer}{self.family.expand}"
-            gelu, divided = (list(self._after(linear, name)) for name in ("Gelu", "Div"))
-            if gelu:
-                found.add(GELU.get(attribute(gelu[0], "approximate")))
-            else:  # in pieces
-                erf = any(self.graph.takes(node.output[0], "Erf") for node in divided)
-                found.add("gelu" if erf else None)
-        return _check_image_encoder.one_value(self.graph.path, "the activation", found)
+    def _last(self) -> str:
+        """The result of the last norm."""
+        self.place = f"{self.prefix}{self.family.norm}"
+        takers = self.graph.takers[f"{self.place}.bias"]
+        if len(takers) != 1 or not takers[0].output:
+            self.refuse(f"{len(takers)} nodes take its bias")
+        return takers[0].output[0]
 
-    def eps(self) -> float:
-        norms = (self.family.attention_norm, self.family.mlp_norm)
-        names = [f"{layer}{norm}" for layer in self.layers for norm in norms]
-        names.append(self.prefix + self.family.norm)
-        all_eps = [self._eps(f"{name}.weight") for name in names]
-        found = {eps if eps is not None and eps > 0 else None for eps in all_eps}
-        return _check_image_encoder.one_value(self.graph.path, "the epsilon of norms", found)
+    def _norm(self, value: str, module: str) -> str:
+        x, eps = self.norm(value, module)
+        self.all_eps.add(eps)
+        return x
 
-    def check(self, config: ImageConfig) -> None:
-        """What would be another model though all tensors are there."""
-        patches = f"{self.prefix}{self.family.patches}.weight"
-        sides = [config.patch] * 2
-        for node in self.graph.takers[patches]:
-            if node.op_type != "Conv" or attribute(node, "strides") != sides:
-                self._refuse(f"its patches are no Conv with strides of {config.patch}")
-            if attribute(node, "pads") not in (None, [0] * 4):
-                self._refuse("its patches overlap the border")
-        softmaxes = self.graph.count("Softmax")
-        if softmaxes != config.layers:
-            self._refuse(f"it has {config.layers} layers and {softmaxes} softmaxes")
+    def _layer(self, value: str, start: str) -> str:
+        """What goes into a layer."""
+        family = self.family
+        scales = [start + name for name in family.scales or ()] or [None, None]
+        middle, y = self.sum(value, start + family.contract, scales[1])
+        y, activation = self.gelu(self.linear(y, start + family.contract))
+        self.activations.add(activation)
+        self._same(
+            middle, self._norm(self.linear(y, start + family.expand), start + family.mlp_norm)
+        )
+        x, y = self.sum(middle, start + family.output, scales[0])
+        *projected, head_dims = self.attention(self.linear(y, start + family.output))
+        self.head_dims |= head_dims
+        modules = [start + name for name in family.projections]
+        normed, *others = map(self.linear, projected, modules)
+        self._same(normed, *others)
+        self._same(x, self._norm(normed, start + family.attention_norm))
+        return x
 
-    def _added_to_tokens(self) -> str:
-        """The value that is added to the class token and what it is joined with."""
-        value = self.prefix + self.family.tokens[0]
-        for _ in self.graph.nodes:  # no more, for a broken file may go round
-            for node in self.graph.takers[value]:
-                if node.op_type == "Add":
-                    return next((name for name in node.input if name != value), value)
-            moved = [n for n in self.graph.takers[value] if n.op_type in (*MOVES, "Concat")]
-            if not moved:
-                break
-            value = moved[0].output[0]
-        self._refuse("nothing is added to the class token")
+    def _tokens(self, value: str) -> tuple[list[str], str]:
+        """What is joined to all tokens, and the positions that are added."""
+        self.place = "the tokens"
+        for joined, positions in permutations(self.two(value, "Add")):
+            node = self.graph.made_by(joined, "Concat")
+            parts = [] if node is None else [self._expanded(part) for part in node.input]
+            if parts[:-1] == [self.prefix + token for token in self.family.tokens]:
+                self._check(node, "axis", None, 1)
+                return parts, positions
+        self.refuse("they do not begin with " + ", ".join(self.family.tokens))
 
-    def _after(self, linear: str, operator: str) -> Iterator[Any]:
-        """The nodes that take the result of a linear map."""
-        for add in self.graph.takers[f"{linear}.bias"]:
-            yield from self.graph.takes(add.output[0], operator)
+    def _expanded(self, value: str) -> str:
+        """Before it was repeated for every image."""
+        node = self.graph.made_by(self.plain(value), "Expand")
+        return self.plain(value if node is None else operand(node, 0))
 
-    def _last(self, reshape: Any) -> int | None:
-        """The last number of a new shape."""
-        shape = operand(reshape, 1)
-        joined = self.graph.made_by(shape, "Concat")
-        last = self.graph.value(shape if joined is None else operand(joined, -1))
-        return None if last is None or not last.size else int(last.ravel()[-1])
+    def _positions(self, value: str) -> np.ndarray:
+        """The table. Where it is resampled, the exporter has cut off the rows of the tokens before
+        the patches."""
+        self.place = "the positions"
+        parts = [value]
+        if value not in self.graph.constants:
+            node = self.node(value, "Concat")
+            self._check(node, "axis", None, 1)
+            first, *rest = map(self.plain, node.input) if node.input else ("",)
+            parts = [first, *map(self._before_resampling, rest[:1])]
+            if len(rest) != 1:
+                self.refuse(f"{len(node.input)} parts")
+        arrays = [self.graph.value(part) for part in parts]
+        for a in arrays:
+            kind = "" if a is None or a.ndim != 3 or 0 in a.shape else a.dtype.kind
+            if kind != "f" or a.shape[::2] != arrays[0].shape[::2]:
+                self.refuse("there is no table of them")
+        return np.concatenate(arrays, axis=1)
 
-    def _eps(self, weight: str) -> float | None:
-        for node in self.graph.takers[weight]:
-            if node.op_type == "LayerNormalization":
-                found = attribute(node, "epsilon")
-                return 1e-5 if found is None else found if isinstance(found, float) else None
-            for name in node.input:  # weight * ((x - mean) / sqrt(variance + eps))
-                value = name
-                for operator, at in (("Div", 1), ("Sqrt", 0)):
-                    made = self.graph.made_by(value, operator)
-                    value = "" if made is None else operand(made, at)
-                add = self.graph.made_by(value, "Add")
-                for found in map(self.graph.value, add.input if add is not None else ()):
-                    if found is not None and found.size == 1:
-                        return float(found.ravel()[0])
-        return None
+    def _before_resampling(self, value: str) -> str:
+        value, _ = self.reshaped(value)
+        resize = self.graph.made_by(self.transposed(value, LAST_AXIS_LAST), "Resize")
+        if resize is None:
+            self.refuse("they are not resampled")
+        for name, (usual, expected) in RESIZED.items():
+            self._check(resize, name, usual, expected)
+        scales = operand(resize, 2)
+        given = self.graph.value(scales)
+        if (scales and (given is None or given.size)) or not operand(resize, 3):
+            self.refuse("they are resampled by a factor, which moves them")
+        grid = self.transposed(operand(resize, 0), LAST_AXIS_FIRST)
+        shape = self.graph.value(operand(self.node(grid, "Reshape"), 1))
+        if shape is not None and (shape.size != 4 or shape.ravel()[1] != shape.ravel()[2]):
+            self.refuse(f"they are of a grid {shape.tolist()}, which is no square")
+        return self.reshaped(grid)[0]
 
-    def _check_resize(self, node: Any) -> None:
-        for name, expected in RESIZED.items():
-            found = attribute(node, name)
-            if found != expected:
-                self._refuse(f"{name} of Resize is {found}, not {expected}")
-        if (attribute(node, "antialias") or 0) != self.family.antialias:
-            self._refuse("its positions are resampled in another way")
+    def _patches(self, tokens: list[str]) -> Any:
+        self.place = "the patches"
+        node = self.node(self.reshaped(self.transposed(tokens[-1], [0, 2, 1]))[0], "Conv")
+        module = self.prefix + self.family.patches
+        if list(map(self.plain, node.input[1:])) != [f"{module}.weight", f"{module}.bias"]:
+            self.refuse("Conv without its weight and bias")
+        return node
 
-    def _refuse(self, why: str) -> NoReturn:
-        _check_image_encoder.not_a_vision_transformer(self.graph.path, why)
+    def _image(self, value: str) -> Any:
+        self.place = "the image"
+        value = self.plain(value)
+        for given in self.graph.inputs:
+            if given.name == value and value not in self.graph.constants:
+                return given
+        made = self.graph.maker.get(value)
+        self.refuse(f"{made.op_type if made else repr(value)} before the patches")
+
+    def _same(self, value: str, *others: str) -> None:
+        if set(others) != {value}:
+            self.refuse(f"{value!r} goes in as well as {others[0]!r}")
+
+    def _check(self, node: Any, name: str, usual: Any, expected: Any) -> None:
+        """An attribute, which without a value is as usual."""
+        found = attribute(node, name)
+        found = usual if found is None else found
+        if found != expected:
+            self.refuse(f"{name} of {node.op_type} is {found}, not {expected}")

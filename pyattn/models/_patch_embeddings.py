@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,10 @@ class PatchEmbeddings:
     @property
     def nbytes(self) -> int:
         return self.projection.nbytes + self.tokens.nbytes + self.positions.nbytes
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the positions of the last image, which may be many more than the model's."""
+        return self.__dict__ | {"_last": (self.grid, self.positions)}
 
     def __call__(self, vectors: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
         """Of images whose patches are (n, N, patch * patch * C), N on the grid: (n, T, E)."""

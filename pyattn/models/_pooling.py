@@ -89,7 +89,8 @@ def pooled(
     starts, ends = offsets[:-1], offsets[1:]
     some = ends > starts
     embeddings = np.zeros((len(starts), len(modes) * x.shape[1]))
-    with np.errstate(over="ignore", invalid="ignore"):  # of weights that are NaN or infinite
+    # Of weights that are NaN or infinite, and of tiny numbers.
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         if some.any():
             # A sum itself would convert it in pieces of a buffer, and its order could depend on
             # where these begin.

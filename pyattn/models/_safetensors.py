@@ -66,7 +66,9 @@ class Tensors(Mapping[str, np.ndarray]):
         return type(self)({new: self.entries[old] for new, old in names.items()}, self.files)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return widened(self.stored(name))
+        array = widened(self.stored(name))
+        _check_files.within_float32(self.entries[name].path, name, array)
+        return array
 
     def __contains__(self, name: object) -> bool:  # that of Mapping reads the tensor
         return name in self.entries

@@ -13,19 +13,50 @@ from pyattn.models._encoder_tensors import common_prefix
 from pyattn.models._files import Settings
 from pyattn.models._image_config import ImageConfig
 from pyattn.models._image_families import TIMM
-from pyattn.models._image_processing import ImageProcessing
 from pyattn.models._image_sizes import told_by_tensors
 from pyattn.models._safetensors import Tensors
 
-ARCHITECTURE = "architecture"
+ARCHITECTURE, ARGS = "architecture", "model_args"
 BEGINNINGS = ("vit_", "deit_", "deit3_")
 SIZES = {"tiny": 192, "small": 384, "base": 768, "large": 1024, "giant of DINOv2": 1536}
 HEAD = 64  # in all of these
 POOLING = {"token": "cls", "avg": "mean"}
+# Of what models are made with, this changes nothing, or the tensors tell it.
+TOLD = (
+    "attn_drop_rate",
+    "class_token",
+    "depth",
+    "drop_path_rate",
+    "drop_rate",
+    "dynamic_img_pad",
+    "dynamic_img_size",
+    "embed_dim",
+    "fc_norm",
+    "fix_init",
+    "img_size",
+    "in_chans",
+    "init_values",
+    "mlp_ratio",
+    "no_embed_class",
+    "num_classes",
+    "patch_drop_rate",
+    "patch_size",
+    "pos_drop_rate",
+    "pre_norm",
+    "proj_drop_rate",
+    "qk_norm",
+    "qkv_bias",
+    "reg_tokens",
+    "strict_img_size",
+    "weight_init",
+)
 
 
-def timm_config(settings: Settings, tensors: Tensors) -> tuple[ImageConfig, ImageProcessing, str]:
-    """And how the model makes one vector of those of an image."""
+def timm_config(
+    settings: Settings, tensors: Tensors
+) -> tuple[ImageConfig, Settings, tuple[int, int] | None, str]:
+    """The configuration, the settings of colours, height and width of images if they are there, and
+    how the model makes one vector of those of an image."""
     path, name = settings.path, settings.text(ARCHITECTURE)
     known = [f"{'/'.join(BEGINNINGS)}{size} ({n})" for size, n in SIZES.items()]
     if not name.startswith(BEGINNINGS):
@@ -38,6 +69,10 @@ def timm_config(settings: Settings, tensors: Tensors) -> tuple[ImageConfig, Imag
         registers=TIMM.registers if prefix + TIMM.registers in tensors else None,
         scales=TIMM.scales if layer + TIMM.scales[0] in tensors else None,
     )
+    made_with = settings.part(ARGS)
+    # Of old files the top level is what pretrained_cfg is today.
+    given = settings.part("pretrained_cfg") if "pretrained_cfg" in settings.values else settings
+    size = _size(made_with, given)
     config = told_by_tensors(
         tensors,
         prefix,
@@ -47,19 +82,32 @@ def timm_config(settings: Settings, tensors: Tensors) -> tuple[ImageConfig, Imag
         head_dim=HEAD,
         activation="gelu",
         eps=TIMM.eps,
+        size=size,
     )
     if config.hidden not in SIZES.values():
         found = f"{name!r} with {config.hidden} numbers per token"
         _check_image_encoder.architecture(path, found, known)
-    pool = settings.text("global_pool", "token")
+    return config, given, size, _pooling(settings, made_with, config)
+
+
+def _pooling(settings: Settings, made_with: Settings, config: ImageConfig) -> str:
+    """And whatever the model was made with must be known."""
+    values = {key: value for key, value in made_with.values.items() if value is not None}
+    pool = settings.text("global_pool", values.pop("global_pool", "token"))
+    supported = {"num_heads": config.heads, "act_layer": "gelu"}
+    for key, value in values.items():
+        if key in supported and value != supported[key]:
+            _check_files.unsupported(settings.path, f"{ARGS}: {key}", value, [supported[key]])
+        if key not in supported and key not in TOLD:
+            _check_files.unsupported(settings.path, ARGS, key, [*supported, *TOLD])
     if pool not in POOLING:
-        _check_files.unsupported(path, "global_pool", pool, POOLING)
-    given = settings.values.get("pretrained_cfg")
-    given = Settings(path, given if isinstance(given, dict) else {})
-    usual_mean, usual_std = TIMM.colours(config.channels)
-    mean = given.numbers("mean", config.channels, usual_mean)
-    std = given.numbers("std", config.channels, usual_std)
-    _check_image_encoder.deviations(path, std)
+        _check_files.unsupported(settings.path, "global_pool", pool, POOLING)
+    return POOLING[pool]
+
+
+def _size(made_with: Settings, given: Settings) -> tuple[int, int] | None:
+    """Height and width of the images that the model was made for."""
+    if made_with.values.get("img_size") is not None:
+        return made_with.pair("img_size")
     _, *size = given.numbers("input_size", 3, (0, 0, 0))
-    size = tuple(map(int, size)) if min(size) >= 1 else None
-    return config, ImageProcessing(mean, std, size=size), POOLING[pool]
+    return tuple(map(int, size)) if min(size) >= 1 else None

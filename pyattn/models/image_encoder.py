@@ -14,6 +14,7 @@ from pyattn.models import _check_image_encoder, _check_models
 from pyattn.models._batches import batches, gathered
 from pyattn.models._image_checkpoint import ImageCheckpoint
 from pyattn.models._image_network import ImageNetwork
+from pyattn.models._image_processing import Colours
 from pyattn.models._pooling import pooled
 
 BATCH_TOKENS = 8 * 257  # what the layers compute at once; the result does not depend on it
@@ -44,6 +45,8 @@ class ImageEncoder:
         Tokens before those of the patches: the class token, then DeiT's token of distillation,
         then registers.
     channels : int
+    mean, std : tuple of float, (channels,)
+        Colours from 0 to 1 become ``(image - mean) / std``.
     num_layers, num_heads : int
     model_type : str
         As in config.json, "dinov2" for example; of timm the architecture.
@@ -72,7 +75,12 @@ class ImageEncoder:
 
     @classmethod
     def from_pretrained(
-        cls, path: str | os.PathLike[str], *, storage: str | None = None
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        storage: str | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ) -> ImageEncoder:
         """Read an encoder from a directory of Hugging Face's or timm's form, or from an ONNX file.
 
@@ -84,12 +92,17 @@ class ImageEncoder:
         ----------
         path : path
             A directory with a model of type vit, deit, dinov2 or dinov2_with_registers; with a vit,
-            deit or deit3 of timm, tiny to large; or a file ``*.onnx`` that PyTorch exported of one
-            of the first, whatever follows it in the graph. Weights in float16, bfloat16, float32 or
-            float64; computed in float32. ``~`` is the home directory.
+            deit or deit3 of timm, tiny to large; or a file ``*.onnx`` that PyTorch exported of a
+            vit, deit or dinov2, whatever follows it in the graph. Weights in float16, bfloat16
+            (not in ONNX files), float32 or float64; computed in float32. ``~`` is the home
+            directory.
         storage : {None, "bfloat16", "float16"}
             How the weights of the layers are kept, as in `pyattn.layers.Linear`: float32, or
             rounded to half of the memory.
+        mean, std : sequence of float, (channels,), optional
+            Of the colours from 0 to 1, which become ``(image - mean) / std``. Default: as the files
+            say; without that, as models of the family usually have them, and a model of timm is
+            refused.
 
         Returns
         -------
@@ -101,6 +114,9 @@ class ImageEncoder:
             A file is missing or broken, a tensor is missing or has another shape, the model is of
             another kind. It says which file, which tensor and what was expected. Sizes are compared
             before a weight is read, so that a broken file takes no memory.
+        TypeError, ValueError
+            `mean` or `std` that are not as many finite numbers as there are channels, or deviations
+            that are not above 0; an unknown `storage`.
         ImportError
             An ONNX file without the package: ``pip install 'pyattn[onnx]'``.
         MemoryError
@@ -108,7 +124,9 @@ class ImageEncoder:
         Notes
         -----
         Heads for a task, and the pooler of Hugging Face's ViT, are left out: an embedding is the
-        class token after the last norm, the ``last_hidden_state[:, 0]`` of transformers.
+        class token after the last norm, the ``last_hidden_state[:, 0]`` of transformers. Of a
+        distilled DeiT, timm gives the mean of that and of the token of distillation instead:
+        ``encoder.features(images)[:, :2].mean(axis=1)``.
 
         Examples
         --------
@@ -119,7 +137,8 @@ class ImageEncoder:
         ...     print(error)  # doctest: +ELLIPSIS
         /nowhere: there is no such directory. ...
         """
-        config, tensors, processing, pooling = ImageCheckpoint.read(Path(os.path.expanduser(path)))
+        place, colours = Path(os.path.expanduser(path)), Colours(mean, std)
+        config, tensors, processing, pooling = ImageCheckpoint.read(place, colours)
         self = cls.__new__(cls)
         self.model_type = config.model_type
         self.num_layers, self.num_heads = config.layers, config.heads
@@ -137,6 +156,14 @@ class ImageEncoder:
     @property
     def grid(self) -> tuple[int, int]:
         return self._grid(self.image_size)
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        return self._processing.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        return self._processing.std
 
     @property
     def nbytes(self) -> int:
@@ -164,7 +191,8 @@ class ImageEncoder:
         images : array_like, (n, H, W, C), or iterable of (H, W, C)
             uint8, from 0 to 255, or floats, from 0 to 1, before the scaling of colours that the
             model was trained with, which is done here. H and W are multiples of `patch_size`; those
-            of a list may differ. One image is refused: use ``[image]``.
+            of a list may differ. One image is refused: use ``[image]``. An iterator may give the
+            same array with other numbers again and again.
         batch_tokens : int
             How many tokens are computed at once; an image of 224 x 224 has 257 with patches of 14.
             Changes memory and speed, not the result.
@@ -288,14 +316,16 @@ class ImageEncoder:
         return maps if head is None else maps[head]
 
     def _checked(self, function: str, images: Any) -> Iterator[np.ndarray]:
-        return (
-            self._image(function, f"images[{n}]", image)
-            for n, image in enumerate(_check_image_encoder.images(function, images))
-        )
+        # What computes its images one by one may put all of them into the same array.
+        lasting = isinstance(images, (np.ndarray, list, tuple))
+        for n, given in enumerate(_check_image_encoder.images(function, images)):
+            image = self._image(function, f"images[{n}]", given)
+            yield image if lasting else image.copy()
 
     def _image(self, function: str, name: str, image: Any) -> np.ndarray:
+        size = tuple(max(side, 1) * self.patch_size for side in self.grid)
         return _check_image_encoder.image(
-            function, name, image, self.channels, self.patch_size, self.image_size
+            function, name, image, self.channels, self.patch_size, size
         )
 
     def _grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
