@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, sleep
 
 import numpy as np
 from recall import GRU
@@ -74,6 +74,7 @@ def measure(most: int) -> list[dict]:
     records = []
     for name, make in LAYERS.items():
         layer = make()
+        sleep(0.5)  # threads of NumPy's BLAS wait for more by spinning, and keep others from a core
         for batch, lengths in LENGTHS.items():
             for length in (n for n in lengths if n <= most):
                 x = np.random.default_rng(1).standard_normal((batch, length, WIDTH))
