@@ -25,8 +25,8 @@ MASKS = {
     "windows": masks.grid_windows((21, 28), 7),
     "shifted": masks.grid_windows((21, 28), 7, shift=3),
     "cut off": masks.grid_windows((20, 26), (6, 11), shift=(0, 4)),
-    "large windows": masks.grid_windows((40, 40), 20),
-    "several chunks of keys": masks.grid_windows((25, 26), 25),
+    "large windows": masks.grid_windows((38, 19), 19),
+    "several chunks of keys": masks.grid_windows((24, 25), 24),
     "small windows": masks.grid_windows((8, 10), 2),
 }
 
