@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -117,6 +117,27 @@ def table(
         say(line)
         rows.append({"case": str(case), "work": case.work, **asdict(result)})
     return rows
+
+
+def runner(
+    title: str,
+    contestants: Iterable[str],
+    measure: Callable[[Any, list[str], int, float, int], Result],
+    unit: str = "GFLOP/s",
+    limit: str = "% peak",
+) -> Callable[[Iterable[Any], list[str], int, float, int], list[dict]]:
+    """The `run` of a part of a suite that is a table of those contestants who are its own."""
+
+    def run(
+        cases: Iterable[Any], names: list[str], threads: int, seconds: float, rounds: int
+    ) -> list[dict]:
+        own = [name for name in names if name in contestants]
+        return table(
+            title, unit, limit, cases, own,
+            lambda case: measure(case, own, threads, seconds, rounds),
+        )  # fmt: skip
+
+    return run
 
 
 def run_parts(

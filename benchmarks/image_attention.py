@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
 
-from benchmarks.contest import Result, hold, relative_error, table
+from benchmarks.contest import Result, hold, relative_error, runner
 from benchmarks.image_cases import Case, Inputs, keys_of
 from benchmarks.image_contestants import CONTESTANTS
 from benchmarks.measuring import Call, fma_peak
@@ -46,15 +45,4 @@ def measure(case: Case, names: list[str], threads: int, seconds: float, rounds: 
     )
 
 
-def run(
-    cases: Iterable[Case], names: list[str], threads: int, seconds: float, rounds: int
-) -> list[dict]:
-    names = [name for name in names if name in CONTESTANTS]
-    return table(
-        "pixels (grid, heads x size)",
-        "GFLOP/s",
-        "% peak",
-        cases,
-        names,
-        lambda case: measure(case, names, threads, seconds, rounds),
-    )
+run = runner("pixels (grid, heads x size)", CONTESTANTS, measure)

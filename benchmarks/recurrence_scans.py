@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
 
-from benchmarks.contest import Result, hold, relative_error, table
+from benchmarks.contest import Result, hold, relative_error, runner
 from benchmarks.measuring import fma_peak
 from benchmarks.recurrence_cases import Case, Inputs
 from benchmarks.recurrence_contestants import CONTESTANTS
@@ -39,15 +38,4 @@ def measure(case: Case, names: list[str], threads: int, seconds: float, rounds: 
     )
 
 
-def run(
-    cases: Iterable[Case], names: list[str], threads: int, seconds: float, rounds: int
-) -> list[dict]:
-    names = [name for name in names if name in CONTESTANTS]
-    return table(
-        "linear attention",
-        "GFLOP/s",
-        "% peak",
-        cases,
-        names,
-        lambda case: measure(case, names, threads, seconds, rounds),
-    )
+run = runner("linear attention", CONTESTANTS, measure)

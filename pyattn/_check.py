@@ -243,16 +243,18 @@ def sinks(function: str, value: Any, heads: int, dtype: np.dtype) -> np.ndarray:
     return a
 
 
+def whole_number(function: str, name: str, value: Any) -> int:
+    try:
+        if not isinstance(value, (bool, np.bool_)):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise TypeError(f"{function}: {name} must be a whole number, got {type(value).__name__}")
+
+
 def count(function: str, name: str, value: Any, high: int) -> int:
     """A whole number from 1 to `high`."""
-    if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{function}: {name} must be a whole number, got {type(value).__name__}")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(
-            f"{function}: {name} must be a whole number, got {type(value).__name__}"
-        ) from None
+    number = whole_number(function, name, value)
     if not 1 <= number <= high:
         raise ValueError(
             f"{function}: {name} = {number} is outside [1, {high}], the keys there are"

@@ -3,11 +3,11 @@ options that exclude each other `ValueError`."""
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
 
+from pyattn._check import whole_number
 from pyattn._check_encodings import floats
 
 FEATURE_MAPS = ("identity", "elu", "relu")  # in the order of pa_feature
@@ -26,14 +26,7 @@ def feature_map(function: str, value: Any) -> str:
 
 
 def chunk_size(function: str, value: Any) -> int:
-    try:
-        number = None if isinstance(value, (bool, np.bool_)) else operator.index(value)
-    except TypeError:
-        number = None
-    if number is None:
-        raise TypeError(
-            f"{function}: chunk_size must be a whole number, got {type(value).__name__}"
-        )
+    number = whole_number(function, "chunk_size", value)
     if not 1 <= number <= LONGEST_CHUNK:
         raise ValueError(
             f"{function}: chunk_size must be within [1, {LONGEST_CHUNK}], got {number}"

@@ -523,12 +523,11 @@ def _options(
             terms += bias_terms(function, as_bias(function, bias), scores)
         if mask is not None:
             mask = as_mask(function, mask)
-            hidden = mask_terms(function, mask, scores)
             placed = left >= 0 or right >= 0 or key_lengths is not None
             if by_grid and not placed and all(kind == "table" for kind, _, _ in terms):
-                grid = mask_grid(mask)
+                grid = mask_grid(function, mask, scores)
             if grid is None:
-                terms += hidden
+                terms += mask_terms(function, mask, scores)
             else:
                 query_start = None  # nothing looks at it
         _check.terms(function, terms, packed)

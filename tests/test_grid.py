@@ -67,7 +67,7 @@ def test_with_biases(each_isa, name, rng):
     """Tables of any kind, relative ones above all, with caps, sinks and hidden pairs."""
     mask = MASKS[name]
     pixels = mask.shape[0]
-    height, width = (len(axis.spans) for axis in masks.mask_grid(mask))
+    height, width = (len(axis.spans) for axis in mask.grid)
     arrays = operands(rng, 2, 4, pixels, pixels, d=8, dv=5, kv_heads=2)
     table = rng.standard_normal((4, 2 * height - 1, 2 * width - 1)).astype(np.float32)
     table[:, height - 1, width] = -np.inf

@@ -205,12 +205,18 @@ def mask_terms(
         The terms of pyattn/_pieces.py. A key is seen if all of clause -1 allow it, and, if there
         are other clauses, all of one of these: 0, 1, ... Nothing is copied but the ids of "match".
     """
-    _check_terms.not_too_many_axes(function, "query", len(scores))
-    _check_terms.broadcasts(function, "mask", mask.shape, scores)
+    _fits(function, mask, scores)
     return mask.terms(scores)
 
 
-def mask_grid(mask: Mask) -> Grid | None:
-    """The grid of which each pixel sees a rectangle, if that is all the mask says."""
+def mask_grid(function: str, mask: Mask, scores: tuple[int, ...]) -> Grid | None:
+    """The grid of which each pixel sees a rectangle, if that is all the mask says; for a call with
+    scores of that shape."""
+    _fits(function, mask, scores)
     clauses = mask.clauses()
     return clauses[0][0].grid if len(clauses) == len(clauses[0]) == 1 else None
+
+
+def _fits(function: str, mask: Mask, scores: tuple[int, ...]) -> None:
+    _check_terms.not_too_many_axes(function, "query", len(scores))
+    _check_terms.broadcasts(function, "mask", mask.shape, scores)
