@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from style import BLUE, GREEN, MAPS, ORANGE
 
 import pyattn
 from pyattn import images
@@ -38,8 +39,7 @@ SIDE = 21  # pixels of the grid on which fields are measured
 DEPTHS = 5
 STRICTNESS = 20.0  # of the head that compares colours
 PLACES = {"a petal": (170, 360), "the heart": (250, 310), "a leaf": (180, 90)}  # of flower.jpg
-COLOURS = ("#0072b2", "#d55e00", "#009e73")  # of Okabe and Ito's, told apart by all eyes
-STYLE = {"font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left"}
+COLOURS = (BLUE, ORANGE, GREEN)
 
 
 def photo(name: str, step: int = 1) -> np.ndarray:
@@ -230,7 +230,7 @@ def main() -> int:
         "--out", type=Path, default=Path("cnn_and_attention.png"), help="default: %(default)s"
     )
     options = parser.parse_args()
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(MAPS):
         figure = Figure((16, 10.6), layout="constrained", dpi=110)
         edges, fields, content = figure.subfigures(3, 1, height_ratios=(3.5, 3.1, 3.2), hspace=0.04)
         edges_figure(edges)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from packaged_model import encoder_of
+from style import BLUE, GREEN, MAPS, ORANGE, PURPLE, SKY, YELLOW
 
 from pyattn.models import TextEncoder
 
@@ -33,7 +34,6 @@ except ImportError as error:
 TEXT = "The dog chased the cat, but the cat climbed the tree because it was afraid of the dog."
 MOST = 0.4  # of the attention
 FAINT = 0.04  # weights below this are no line
-STYLE = {"font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Kind:
     """What a head may look at: True for the pairs (token that looks, token that is looked at)."""
 
     name: str
-    colour: str  # of Okabe and Ito's, told apart by all eyes
+    colour: str
     pairs: Callable[[np.ndarray], np.ndarray]
 
 
@@ -57,12 +57,12 @@ def column(tokens: np.ndarray, n: int) -> np.ndarray:
 
 
 KINDS = [
-    Kind("the token before", "#0072b2", lambda tokens: np.eye(len(tokens), k=-1, dtype=bool)),
-    Kind("the token after", "#009e73", lambda tokens: np.eye(len(tokens), k=1, dtype=bool)),
-    Kind("the same word, if it comes twice", "#d55e00", same_words),
-    Kind("the first token", "#cc79a7", lambda tokens: column(tokens, 0)),
-    Kind("the last token", "#e69f00", lambda tokens: column(tokens, -1)),
-    Kind("itself", "#56b4e9", lambda tokens: np.eye(len(tokens), dtype=bool)),
+    Kind("the token before", BLUE, lambda tokens: np.eye(len(tokens), k=-1, dtype=bool)),
+    Kind("the token after", GREEN, lambda tokens: np.eye(len(tokens), k=1, dtype=bool)),
+    Kind("the same word, if it comes twice", ORANGE, same_words),
+    Kind("the first token", PURPLE, lambda tokens: column(tokens, 0)),
+    Kind("the last token", YELLOW, lambda tokens: column(tokens, -1)),
+    Kind("itself", SKY, lambda tokens: np.eye(len(tokens), dtype=bool)),
 ]
 LARGE = 4  # kinds that are drawn large, those of which a head has most
 
@@ -183,7 +183,7 @@ def main() -> int:
             f"{kind.name:33} {share.max():4.0%} in layer {layer}, head {head};"
             f" more than {MOST:.0%} in {more} of {share.size} heads"
         )
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(MAPS):
         page(tokens, weights, options.text).savefig(options.out)
     print(options.out)
     return 0

@@ -17,6 +17,7 @@ from decimal import Context, Decimal, localcontext
 from pathlib import Path
 
 import numpy as np
+from style import BLUE, DIAGRAMS, GREEN, GREY, ORANGE, PURPLE, YELLOW
 
 from pyattn import biases, positional
 from pyattn.positional import RopeFrequencies
@@ -32,20 +33,6 @@ except ImportError as error:
 
 L = 64  # positions in the pictures of pairs
 GRID = (8, 8)  # as many pixels
-# Okabe and Ito's: told apart by all eyes.
-BLUE, ORANGE, GREEN, PURPLE, YELLOW = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"
-GREY = "#999999"
-
-STYLE = {
-    "figure.dpi": 110,
-    "font.size": 10,
-    "axes.titlesize": 10.5,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.titlesize": 13,
-    "legend.frameon": False,
-}
 
 
 def heat_map(axes: Axes, values: np.ndarray, title: str) -> AxesImage:
@@ -413,7 +400,7 @@ def main() -> int:
     )
     folder = parser.parse_args().out
     folder.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(DIAGRAMS):
         for name, (draw, words) in PICTURES.items():
             path = folder / f"{name}.png"
             draw().savefig(path)

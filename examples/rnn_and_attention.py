@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from recall import VALUES, Model, draw, load
+from style import BLUE, DIAGRAMS, GREEN, ORANGE
 
 try:
     import matplotlib
@@ -44,8 +45,6 @@ LINES = {1: "--", 2: "-"}  # threads -> how they are drawn
 # What NumPy's BLAS, whichever it is, and pyattn look at.
 LIMITS = [f"{name}_NUM_THREADS" for name in ("PYATTN", "OPENBLAS", "MKL", "OMP", "BLIS")]
 LIMITS.append("VECLIB_MAXIMUM_THREADS")
-# Okabe and Ito's: told apart by all eyes.
-BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 COLOURS = {
     "gru-16": "#f0b48c",
     "gru-32": "#e08040",
@@ -54,17 +53,6 @@ COLOURS = {
     "attention": BLUE,
 }
 OF_LAYERS = {"GRU": ORANGE, "linear attention": GREEN, "attention": BLUE}
-
-STYLE = {
-    "figure.dpi": 110,
-    "font.size": 10,
-    "axes.titlesize": 10.5,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.titlesize": 13,
-    "legend.frameon": False,
-}
 
 
 def accuracy(model: Model, distance: int) -> float:
@@ -241,7 +229,7 @@ def main() -> int:
     records = times(options.most)
     print_times(records)
     print()
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(DIAGRAMS):
         figures = {
             "1-recall": recall_figure(models, found),
             "2-influence": influence_figure(models),

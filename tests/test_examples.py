@@ -27,6 +27,7 @@ NAMES = (
     "rnn_and_attention",
     "search",
     "sequence_clock",
+    "style",
     "train_rnn_and_attention",
 )
 
